@@ -1,0 +1,35 @@
+"""`agentgym list`: registered names."""
+
+import argparse
+import json
+import sys
+
+KINDS = ("envs", "policies", "rewards", "components", "dialects", "retrievers")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("kind", nargs="?", choices=KINDS, help="what to list; all without it")
+
+
+def run(args: argparse.Namespace) -> int:
+    """List names."""
+    import agentgym  # noqa: F401 (registers the ids)
+    from agentgym import hooks
+    from agentgym.envs import ENVIRONMENTS
+
+    names = {
+        "envs": sorted(ENVIRONMENTS),
+        "policies": hooks.POLICIES.names(),
+        "rewards": hooks.SUITES.names(),
+        "components": hooks.COMPONENTS.names(),
+        "dialects": hooks.DIALECTS.names(),
+        "retrievers": hooks.RETRIEVERS.names(),
+    }
+    chosen = {args.kind: names[args.kind]} if args.kind else names
+    if args.json:
+        sys.stdout.write(json.dumps({k: list(v) for k, v in chosen.items()}) + "\n")
+    else:
+        for kind, items in chosen.items():
+            sys.stdout.write(f"{kind}: {', '.join(items)}\n")
+    return 0

@@ -1,0 +1,101 @@
+"""Arguments that several commands share, and how they become environments and policies."""
+
+import argparse
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+from agentgym.cli.parser import whole_number
+from agentgym.errors import ConfigError, suggestion
+
+
+def add_env_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `gym.make` takes."""
+    parser.add_argument("env", metavar="ENV", help='environment id, e.g. "SearchQA-v0"')
+    parser.add_argument("--world", help='world spec, e.g. "synthetic:natural?entities=1000&seed=0"')
+    parser.add_argument("--tasks", type=existing_text, help="question file (JSON, JSON lines, .gz)")
+    parser.add_argument("--index", type=existing_text, help="folder made by `agentgym index build`")
+    parser.add_argument("--reward", help="preset or component name")
+    parser.add_argument("--dialect", choices=("tags", "json"), help="how a call is written")
+    parser.add_argument("--observation", choices=("full", "compact"), help="how results are shown")
+    parser.add_argument("--split", help="which tasks to draw")
+    parser.add_argument("--env-arg", action="append", default=[], metavar="KEY=JSON", help="further argument of gym.make")
+
+
+def env_kwargs(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments for `gym.make`. Raises ConfigError for a malformed --env-arg."""
+    names = ("world", "tasks", "index", "reward", "dialect", "observation", "split")
+    kwargs = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    kwargs.update(key_values(args.env_arg, "--env-arg"))
+    return kwargs
+
+
+def key_values(items: list[str], flag: str) -> dict[str, Any]:
+    """Parse KEY=JSON items; a value that is no JSON is a string."""
+    parsed: dict[str, Any] = {}
+    for item in items:
+        key, sign, value = item.partition("=")
+        if not sign or not key:
+            raise ConfigError(f"{flag} {item!r}: write KEY=VALUE")
+        try:
+            parsed[key] = json.loads(value)
+        except ValueError:
+            parsed[key] = value
+    return parsed
+
+
+def check_env_id(env_id: str) -> None:
+    """Raise ConfigError with the nearest id if gymnasium does not know `env_id` ("module:id" imports first)."""
+    import gymnasium
+
+    from agentgym.envs import ENVIRONMENTS
+
+    module, _, name = env_id.rpartition(":")
+    if module:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise ConfigError(f"{env_id!r}: the module {module!r} cannot be imported: {error}") from error
+    if name not in gymnasium.registry:
+        known = [*ENVIRONMENTS, *(i for i in gymnasium.registry if i not in ENVIRONMENTS)]
+        raise ConfigError(
+            f"no environment has the id {name!r}{suggestion(name, known)}; `agentgym list envs` shows ours"
+        )
+
+
+def add_policy_arguments(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """Add the choice of a policy."""
+    parser.add_argument("--policy", default=default, help="policy id, e.g. scripted, smollm2-135m, hf:PATH")
+    parser.add_argument("--policy-arg", action="append", default=[], metavar="KEY=JSON", help="argument of the policy")
+    parser.add_argument("--noise", type=float, default=0.0, help="chance of a bad action per turn (scripted policy)")
+    parser.add_argument("--temperature", type=float, default=1.0, help="sampling temperature; 0 is greedy")
+    parser.add_argument("--max-tokens", type=whole_number(1), default=256, help="longest completion of one turn")
+
+
+def make_policy(name: str, arguments: list[str]) -> Any:
+    """Return the policy of a registered id; "ID:VALUE" hands VALUE to its factory first."""
+    from agentgym import hooks
+
+    kind, _, value = name.partition(":")
+    factory = hooks.POLICIES.resolve(kind)
+    options = key_values(arguments, "--policy-arg")
+    try:
+        return factory(value, **options) if value else factory(**options)
+    except TypeError as error:
+        raise ConfigError(f"policy {name!r}: {error}; pass what it needs with --policy-arg KEY=VALUE") from error
+
+
+def existing_path(text: str) -> Path:
+    """Return a path that exists. Raises ConfigError otherwise, with the nearest name of its folder."""
+    path = Path(text)
+    if not path.exists():
+        beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise ConfigError(f"{text}: no such file or folder{suggestion(path.name, beside)}")
+    return path
+
+
+def existing_text(text: str) -> str:
+    """Return `existing_path` as it was written."""
+    existing_path(text)
+    return text

@@ -1,0 +1,36 @@
+"""`agentgym play`: one episode, every turn with its scores."""
+
+import argparse
+import sys
+
+from agentgym.cli.options import add_env_arguments, add_policy_arguments, check_env_id, env_kwargs, make_policy
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    add_env_arguments(parser)
+    add_policy_arguments(parser, default="scripted")
+    parser.add_argument("--seed", type=int, default=0, help="chooses the task and keys all sampling")
+    parser.add_argument("--task", help="task id; otherwise one is drawn")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run one episode and print it."""
+    from agentgym.rollout import EnvPool, SamplingConfig, run_groups
+    from agentgym.rollout.record import to_line, without_gold
+    from agentgym.seeding import stream
+    from agentgym.view import episode_text
+
+    check_env_id(args.env)
+    pool = EnvPool(args.env, **env_kwargs(args))
+    source, split = pool.first.source, pool.first.split
+    task = source.by_id(args.task) if args.task else source.sample(split, stream(args.seed, "play"))
+    sampling = SamplingConfig(args.temperature, args.max_tokens, oracle_noise=args.noise)
+    policy = make_policy(args.policy, args.policy_arg)
+    (group,) = run_groups(pool, policy, [task], group_size=1, key=(args.seed, 0), sampling=sampling)
+    record = group.trajectories[0]
+    sys.stdout.write(to_line(without_gold(record)) + "\n" if args.json else episode_text(record))
+    if not record.in_statistics:
+        sys.stderr.write(f"the episode ended by a fault: {record.end_reason}: {record.error}\n")
+        return 3
+    return 0

@@ -1,0 +1,131 @@
+"""Hop 7 of a training step: groups in, advantages per turn and their metrics out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from agentgym.credit.arrays import Bools, CreditArrays, Floats
+from agentgym.credit.blocks import Level, Weight
+from agentgym.credit.recipes import Recipe, recipe_of
+from agentgym.credit.scales import CreditConfig, Scales
+from agentgym.types import Group, Scope
+
+_NOISE = 1e-12
+"""Below this an advantage is rounding, not credit."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CreditResult:
+    """The credit of one batch."""
+
+    advantages: dict[str, tuple[float, ...]]
+    """Per trajectory id one number per turn; zeros for a trajectory that is not in the loss."""
+    metrics: dict[str, float]
+    """See `measure`."""
+    scales: dict[str, float]
+    """s_T and s_O of this step in units of score: what each level was divided by (where that differs by row the
+    harmonic mean, 0 where all values were equal); a level that the recipe leaves out shows its running scale."""
+    next_scales: Scales
+    """For the next step."""
+    values: Floats
+    """[B, K] float64: the advantages as an array, rows as in `arrays`."""
+    arrays: CreditArrays
+
+
+def advantages(config: CreditConfig, groups: Sequence[Group], scales: Scales | None = None) -> CreditResult:
+    """Return one advantage per turn of every trajectory.
+
+    Args:
+        config: names the recipe and its constants.
+        groups: sibling trajectories with complete scores.
+        scales: the running scales that earlier steps formed; None at the first step.
+
+    Raises:
+        DataError: for scores that are invalid, deferred, not finite or do not sum to their reward.
+        ConfigError: for a component that scores at both scopes.
+    """
+    scales = Scales.start(config) if scales is None else scales
+    recipe = recipe_of(config)
+    arrays = CreditArrays.from_groups(groups, both_levels=config.both_levels)
+    values = recipe.run(arrays, scales)
+    lengths = arrays.turn_mask.sum(1)
+    used = _used_scales(recipe.trace(arrays, scales), arrays)
+    return CreditResult(
+        advantages={name: tuple(float(a) for a in values[i, : lengths[i]]) for i, name in enumerate(arrays.ids)},
+        metrics=measure(recipe, arrays, scales),
+        scales={"s_T": used.get("turn", scales.turn), "s_O": used.get("trajectory", scales.trajectory)},
+        next_scales=scales.update(arrays, recipe),
+        values=values,
+        arrays=arrays,
+    )
+
+
+def measure(recipe: Recipe, arrays: CreditArrays, scales: Scales) -> dict[str, float]:
+    """Return the metrics of a batch; one that is undefined for it (no group, no turn) is left out.
+
+    n_groups, effective_groups (some advantage is not 0), effective_share; zero_variance/LEVEL: share of the groups
+    with two members in the statistics in which the level gives nobody anything; mean_abs/LEVEL and mean_abs: mean
+    absolute contribution over live turns in the loss; sign_agreement: share of the turns with both levels non-zero
+    on which they agree; mass/turn_K: share of the absolute advantage that lies on turn K; singletons: trajectories in
+    the loss with nobody to compare with; not_in_loss, not_in_statistics; turn_objective_weight: w, what a unit of
+    turn score is worth in units of outcome (turn_weight s_O / s_T, with the scales of `CreditResult.scales`).
+    """
+    traced = recipe.trace(arrays, scales)
+    contributions = recipe.contributions(arrays, scales)
+    total = np.abs(recipe.run(arrays, scales))
+    keep = arrays.turn_mask & arrays.in_loss[:, None]
+    n_groups = len(np.unique(arrays.group))
+    effective = len(np.unique(arrays.group[(total > _NOISE).any(1)]))
+    metrics = {
+        "n_groups": float(n_groups),
+        "effective_groups": float(effective),
+        "singletons": float((arrays.in_loss & ~arrays.has_other).sum()),
+        "not_in_loss": float((~arrays.in_loss).sum()),
+        "not_in_statistics": float((~arrays.in_statistics).sum()),
+    }
+    if n_groups:
+        metrics["effective_share"] = effective / n_groups
+    compared = arrays.in_statistics & arrays.has_other
+    for level, x in traced.items():
+        metrics |= _level_metrics(level, x, contributions[level], arrays, compared, keep)
+    if keep.any():
+        metrics["mean_abs"] = float(total[keep].mean())
+    if len(contributions) == 2:
+        turn, trajectory = contributions["turn"], contributions["trajectory"]
+        both = (np.abs(turn) > _NOISE) & (np.abs(trajectory) > _NOISE)
+        if both.any():
+            metrics["sign_agreement"] = float((np.sign(turn[both]) == np.sign(trajectory[both])).mean())
+    if total.sum() > _NOISE:
+        metrics |= {f"mass/turn_{k}": float(share) for k, share in enumerate(total.sum(0) / total.sum())}
+    used = _used_scales(traced, arrays)
+    if "turn" not in used:
+        metrics["turn_objective_weight"] = 0.0
+    elif used["turn"] and used["trajectory"]:
+        weight = next((b.weight for b in recipe.blocks if isinstance(b, Weight) and b.level == "turn"), 1.0)
+        metrics["turn_objective_weight"] = weight * used["trajectory"] / used["turn"]
+    return metrics
+
+
+def _level_metrics(
+    level: Scope, x: Level, contribution: Floats, arrays: CreditArrays, compared: Bools, keep: Bools
+) -> dict[str, float]:
+    metrics = {}
+    if compared.any():
+        moved = compared & (np.abs(np.where(x.live, x.values, 0.0)) > _NOISE).any(1)
+        n_moved, n_compared = len(np.unique(arrays.group[moved])), len(np.unique(arrays.group[compared]))
+        metrics[f"zero_variance/{level}"] = 1.0 - n_moved / n_compared
+    if keep.any():
+        metrics[f"mean_abs/{level}"] = float(np.abs(contribution[keep]).mean())
+    return metrics
+
+
+def _used_scales(traced: dict[Scope, Level], arrays: CreditArrays) -> dict[Scope, float]:
+    """Return 1 / mean(1/s) per level over the members that are compared, 0 where nothing was divided."""
+    compared = arrays.in_statistics & arrays.has_other
+    used: dict[Scope, float] = {}
+    for level, x in traced.items():
+        by_row = len(x.divisor) == len(compared) and compared.any()  # else one number for the batch
+        inverse = 1.0 / (x.divisor[compared] if by_row else x.divisor)
+        used[level] = float(1.0 / inverse.mean()) if inverse.any() else 0.0
+    return used

@@ -1,0 +1,184 @@
+"""The running episode of a `ToolEnv`: its state, its limits, its record, its snapshot."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from agentgym import schema
+from agentgym.errors import EnvError
+from agentgym.rewards import EpisodeView, Suite
+from agentgym.task import Limits, Task
+from agentgym.types import JSON, DocRef, Message, Score, ToolCall, ToolResult, Trajectory, Turn
+
+BAD_CALL = frozenset({"E_ARGS", "E_UNKNOWN_TOOL", "E_FORBIDDEN"})
+"""Codes of calls that count towards `Limits.max_invalid`, beside every bad action."""
+SNAPSHOT_FORMAT = 1
+
+
+@dataclass(slots=True)
+class Episode:
+    """Everything that changes between reset and the end; `to_bytes` stores it, `from_bytes` restores it."""
+
+    task: Task
+    key: tuple[int | str, ...]
+    limits: Limits
+    prompt: tuple[Message, ...]
+    state: dict[str, JSON]
+    turns: list[Turn] = field(default_factory=list)
+    used: dict[str, int] = field(default_factory=dict)
+    """Calls made per tool."""
+    seen: set[str] = field(default_factory=set)
+    """Ids of documents that a result showed."""
+    invalid_streak: int = 0
+    repeat_streak: int = 0
+    last_event: str = ""
+    end_reason: str = ""
+    terminated: bool = False
+    error: str = ""
+    answer: str | None = None
+    citations: tuple[str, ...] = ()
+    scores: dict[str, Score] = field(default_factory=dict)
+    """Trajectory-scope scores, once ended."""
+    state_hash: str = ""
+    scoring: Any = None
+    """The suite's private state: rebuilt by replay, never stored."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the episode is over."""
+        return bool(self.end_reason)
+
+    @property
+    def view(self) -> EpisodeView:
+        """What reward components may read."""
+        return EpisodeView(
+            question=self.task.question,
+            gold=self.task.gold,
+            prompt=self.prompt,
+            turns=self.turns,
+            answer=self.answer,
+            citations=self.citations,
+            end_reason=self.end_reason,
+        )
+
+    def close(self, reason: str, *, terminated: bool) -> None:
+        """End the episode for a reason of the glossary."""
+        self.end_reason, self.terminated = reason, terminated
+
+    def use(self, result: ToolResult) -> None:
+        """Count a call against its tool's budget, if it ran."""
+        if result.code not in ("E_UNKNOWN_TOOL", "E_ARGS", "E_BUDGET"):
+            self.used[result.name] = self.used.get(result.name, 0) + 1
+
+    def mark_seen(self, documents: Sequence[DocRef]) -> tuple[DocRef, ...]:
+        """Return the documents with those marked that an earlier result showed."""
+        marked = tuple(DocRef(d.id, d.title, d.text, d.rank, d.score, d.id in self.seen) for d in documents)
+        self.seen.update(d.id for d in documents)
+        return marked
+
+    def apply_limits(self, error_code: str, calls: Sequence[ToolCall], results: Sequence[ToolResult]) -> None:
+        """Count bad actions and repeats; close the episode where a limit is reached."""
+        bad = bool(error_code) or any(r.code in BAD_CALL for r in results)
+        self.invalid_streak = self.invalid_streak + 1 if bad else 0
+        event = "" if error_code else _event(calls, results)
+        self.repeat_streak = self.repeat_streak + 1 if event and event == self.last_event else 1
+        self.last_event = event
+        if self.ended:
+            return
+        if self.invalid_streak >= self.limits.max_invalid:
+            self.close("too_many_invalid", terminated=True)
+        elif event and self.repeat_streak >= self.limits.max_repeats:
+            self.close("loop", terminated=True)
+        elif len(self.turns) + 1 >= self.limits.max_turns:
+            self.close("max_turns", terminated=False)
+
+    def messages(self) -> tuple[Message, ...]:
+        """Return the conversation so far, the policy's completions included."""
+        talk = list(self.prompt)
+        for turn in self.turns:
+            talk.append(Message.of("assistant", turn.action))
+            talk.extend(turn.messages)
+        return tuple(talk)
+
+    def trajectory(self, env_id: str, suite: Suite) -> Trajectory:
+        """Return the record of the episode (tokens are added by the driver)."""
+        task, fault = self.task, self.end_reason in ("env_error", "service_error")
+        return Trajectory(
+            id="/".join(str(p) for p in (task.id, *self.key)),
+            env_id=env_id,
+            task_id=task.id,
+            prompt=self.prompt,
+            turns=tuple(self.turns),
+            question=task.question,
+            answer=self.answer,
+            citations=self.citations,
+            end_reason=self.end_reason,
+            terminated=self.terminated,
+            truncated=self.ended and not self.terminated,
+            success=self.ended and suite.success(self.view),
+            scores=self.scores,
+            reward=sum(s.value for s in self.scores.values()),
+            seed=tuple(p for p in self.key if isinstance(p, int)),
+            in_statistics=not fault,
+            in_loss=not fault,
+            error=self.error,
+            gold=schema.to_json(task.gold),
+            reward_spec=suite.name,
+            info={"kind": task.kind, "hops": task.hops, "split": task.split, "world": task.world},
+        )
+
+    def to_bytes(self, env_id: str) -> bytes:
+        """Return canonical JSON bytes of every stateful part."""
+        body = {
+            "format": SNAPSHOT_FORMAT,
+            "env": env_id,
+            "task": schema.to_json(self.task),
+            "key": list(self.key),
+            "state": self.state,
+            "used": self.used,
+            "streaks": [self.invalid_streak, self.repeat_streak, self.last_event],
+            "turns": [schema.to_json(t) for t in self.turns],
+            "end": [self.end_reason, self.terminated, self.error, self.answer, list(self.citations)],
+        }
+        return canonical(body).encode()
+
+    @staticmethod
+    def from_bytes(data: bytes, env_id: str) -> "Episode":
+        """Return the stored episode without prompt and scoring state, which the environment rebuilds.
+
+        Raises:
+            EnvError: The bytes are no snapshot of this environment id and format.
+        """
+        try:
+            body = json.loads(data)
+            if (body["format"], body["env"]) != (SNAPSHOT_FORMAT, env_id):
+                raise ValueError(f"a snapshot of {body['env']}, format {body['format']}")
+            task = schema.from_json(Task, body["task"])
+            episode = Episode(task, tuple(body["key"]), Limits(), (), body["state"], used=body["used"])
+            episode.invalid_streak, episode.repeat_streak, episode.last_event = body["streaks"]
+            episode.turns = [schema.from_json(Turn, t) for t in body["turns"]]
+            episode.end_reason, episode.terminated, episode.error, episode.answer, citations = body["end"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise EnvError(
+                f"{env_id}.restore: need bytes from {env_id}.snapshot() of format {SNAPSHOT_FORMAT}; got {error}"
+            ) from error
+        episode.citations = tuple(citations)
+        episode.seen = {d.id for t in episode.turns for r in t.results for d in r.documents}
+        episode.state_hash = digest(episode.state)
+        return episode
+
+
+def canonical(value: JSON) -> str:
+    """Return the one JSON text of a value: sorted keys, no spaces, ASCII."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def digest(value: JSON) -> str:
+    """Return 16 hex characters that identify a JSON value."""
+    return hashlib.blake2b(canonical(value).encode(), digest_size=8).hexdigest()
+
+
+def _event(calls: Sequence[ToolCall], results: Sequence[ToolResult]) -> str:
+    return digest([[c.name, c.arguments, r.data, r.code] for c, r in zip(calls, results, strict=False)])

@@ -1,0 +1,51 @@
+"""Every extension point on one page.
+
+A plugin is a distribution with an entry point in the group "agentgym.plugins" that names a module or a
+function; on loading it calls `add` of the registries below. AGENTGYM_PLUGINS limits which plugins load
+(comma-separated names; empty = none). Environments are registered with gymnasium itself.
+
+    from agentgym import hooks
+    hooks.POLICIES.add("mine", "my_package.policy:MyPolicy")
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from agentgym.registry import Registry
+
+POLICIES: Registry[Callable[..., Any]] = Registry("policy")
+"""`(**options) -> agentgym.rollout.policy.Policy`"""
+
+COMPONENTS: Registry[Callable[..., Any]] = Registry("component")
+"""`(**options) -> agentgym.rewards.component.Component`"""
+
+SUITES: Registry[Any] = Registry("suite")
+"""`() -> suite`: a named preset of components with weights"""
+
+CHECKLISTS: Registry[Any] = Registry("checklist")
+"""A `Checklist`, used as reward "checklist:<name>" """
+
+JUDGES: Registry[Callable[..., Any]] = Registry("judge")
+"""`(**options) -> judge`"""
+
+DIALECTS: Registry[Callable[..., Any]] = Registry("dialect")
+"""`() -> agentgym.dialects.Dialect`"""
+
+TOOLS: Registry[Any] = Registry("tool")
+"""An `agentgym.tools.Tool`, usually made by `@agentgym.tool`"""
+
+RETRIEVERS: Registry[Callable[..., Any]] = Registry("retriever")
+"""`(passages, **options) -> agentgym.retrieval.protocol.Retriever`"""
+
+WORLDS: Registry[Callable[..., Any]] = Registry("world")
+"""`(**parameters) -> world`"""
+
+TASK_FORMATS: Registry[Callable[..., Any]] = Registry("task-format")
+"""`(path, **options) -> Sequence[agentgym.task.Task]`"""
+
+TRAJECTORY_FORMATS: Registry[Callable[..., Any]] = Registry("trajectory-format")
+"""`(path) -> Iterable[agentgym.types.Trajectory]`"""
+
+DIALECTS.add("tags", "agentgym.dialects.tags:TagsDialect")
+DIALECTS.add("json", "agentgym.dialects.json_calls:JsonDialect")
+RETRIEVERS.add("bm25", "agentgym.retrieval.bm25:BM25Retriever.from_passages")

@@ -1,0 +1,186 @@
+"""Trajectories and turn advantages become a token batch: one row per token segment."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from agentgym.errors import LedgerError
+from agentgym.types import Segment, TokenRows, Trajectory
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBatch:
+    """Rows of tokens, padded on the right with 0, and the counts that make the loss independent of batching.
+
+    B rows (token segments with something to learn from), T tokens of the longest row, E episodes in the loss.
+    """
+
+    ids: np.ndarray
+    """[B, T] int64."""
+    mask: np.ndarray
+    """[B, T] bool: True on sampled tokens, the only ones that enter the loss."""
+    old_logprobs: np.ndarray
+    """[B, T] float64, natural log: recorded at sampling time; 0 where mask is False."""
+    advantages: np.ndarray
+    """[B, T] float64: the advantage of the token's turn; 0 where mask is False."""
+    lengths: np.ndarray
+    """[B] int64: tokens of each row without padding."""
+    episode: np.ndarray
+    """[B] int64: index into `episode_tokens` of the episode a row belongs to."""
+    episode_tokens: np.ndarray
+    """[E] int64: action tokens of every episode in the loss, those without rows included."""
+
+    @property
+    def n_episodes(self) -> int:
+        """Episodes in the loss, those included whose advantages are all zero."""
+        return len(self.episode_tokens)
+
+    @property
+    def n_action_tokens(self) -> int:
+        """Action tokens of all episodes in the loss, skipped rows included."""
+        return int(self.episode_tokens.sum())
+
+    def rows(self) -> TokenRows:
+        """Return the rows as a policy wants them: ragged, without padding."""
+        ids = tuple(tuple(row[:n].tolist()) for row, n in zip(self.ids, self.lengths, strict=True))
+        mask = tuple(tuple(row[:n].tolist()) for row, n in zip(self.mask.astype(np.int64), self.lengths, strict=True))
+        return TokenRows(ids, mask)
+
+    def take(self, rows: np.ndarray) -> "TokenBatch":
+        """Return some rows, cut to the longest of them; the episode counts stay those of the whole batch."""
+        width = int(self.lengths[rows].max()) if len(rows) else 0
+        return TokenBatch(
+            self.ids[rows, :width],
+            self.mask[rows, :width],
+            self.old_logprobs[rows, :width],
+            self.advantages[rows, :width],
+            self.lengths[rows],
+            self.episode[rows],
+            self.episode_tokens,
+        )
+
+    def split_episodes(self, parts: Sequence[np.ndarray]) -> list["TokenBatch"]:
+        """Return one batch per array of episode indices, each with the counts of its own episodes."""
+        batches = []
+        for part in parts:
+            position = np.full(self.n_episodes, -1, dtype=np.int64)
+            position[part] = np.arange(len(part))
+            rows = self.take(np.flatnonzero(position[self.episode] >= 0))
+            batches.append(
+                TokenBatch(
+                    rows.ids,
+                    rows.mask,
+                    rows.old_logprobs,
+                    rows.advantages,
+                    rows.lengths,
+                    position[rows.episode],
+                    self.episode_tokens[part],
+                )
+            )
+        return batches
+
+
+def to_batch(
+    trajectories: Sequence[Trajectory],
+    advantages: Mapping[str, Sequence[float] | np.ndarray],
+    *,
+    skip_zero: bool = True,
+) -> TokenBatch:
+    """Lay turn advantages onto the tokens of their turns.
+
+    Args:
+        trajectories: Recorded episodes; those with `in_loss` False are left out altogether.
+        advantages: Advantages [K] per trajectory id, one for each of its turns.
+        skip_zero: Leave out rows whose advantages are all 0. Their episodes still count in `n_episodes`, so this
+            saves a forward pass and changes no gradient (as long as nothing else, like a KL term, reads those rows).
+
+    Returns:
+        The batch; rows keep the order of trajectories and segments.
+
+    Raises:
+        LedgerError: If a trajectory has turns but no tokens, no advantages, or spans that do not match its mask.
+    """
+    kept = [t for t in trajectories if t.in_loss]
+    episode_tokens = np.zeros(len(kept), dtype=np.int64)
+    rows: list[tuple[int, Segment, np.ndarray]] = []
+    for episode, trajectory in enumerate(kept):
+        turn_advantages = _turn_advantages(trajectory, advantages)
+        for index, segment in enumerate(trajectory.segments):
+            token_advantages = _spread(segment, turn_advantages, f"{trajectory.id}, segment {index}")
+            n_actions = sum(segment.mask)
+            episode_tokens[episode] += n_actions
+            if n_actions and (token_advantages.any() or not skip_zero):
+                rows.append((episode, segment, token_advantages))
+    return _pad(rows, episode_tokens)
+
+
+def micro_batches(batch: TokenBatch, max_tokens: int) -> list[TokenBatch]:
+    """Split the rows of one accumulation into batches of similar length.
+
+    Rows are sorted by length, longest first, and cut so that rows x longest row stays within `max_tokens` (a single
+    longer row makes a batch of its own). All of them share the counts of `batch`: the sum of their losses is its loss.
+    """
+    order = np.argsort(-batch.lengths, kind="stable")
+    batches, start = [], 0
+    while start < len(order):
+        n_rows = max(1, max_tokens // max(1, int(batch.lengths[order[start]])))
+        batches.append(batch.take(order[start : start + n_rows]))
+        start += n_rows
+    return batches
+
+
+def _turn_advantages(trajectory: Trajectory, advantages: Mapping[str, Sequence[float] | np.ndarray]) -> np.ndarray:
+    if trajectory.id not in advantages:
+        raise LedgerError(f"trajectory {trajectory.id} is in the loss but has no advantages ({len(advantages)} given)")
+    values = np.asarray(advantages[trajectory.id], dtype=np.float64)
+    if values.shape != (len(trajectory.turns),):
+        raise LedgerError(
+            f"trajectory {trajectory.id} has {len(trajectory.turns)} turns but advantages of shape {values.shape}"
+        )
+    if not np.isfinite(values).all():
+        raise LedgerError(f"trajectory {trajectory.id} has advantages that are not finite: {values.tolist()}")
+    if trajectory.turns and not trajectory.segments:
+        raise LedgerError(
+            f"trajectory {trajectory.id} has {len(trajectory.turns)} turns but no token segments: only a policy that "
+            "returns token ids and logprobs with its completions can be trained"
+        )
+    return values
+
+
+def _spread(segment: Segment, turn_advantages: np.ndarray, where: str) -> np.ndarray:
+    """Return the advantages [T] of a segment: constant over each turn's action tokens, 0 elsewhere."""
+    mask = np.asarray(segment.mask, dtype=bool)
+    if not len(segment.ids) == len(mask) == len(segment.logprobs):
+        raise LedgerError(
+            f"{where}: {len(segment.ids)} ids, {len(mask)} mask entries and {len(segment.logprobs)} logprobs"
+        )
+    if len(mask) and mask[0]:
+        raise LedgerError(f"{where}: the first token is marked as sampled, but nothing comes before it")
+    values = np.zeros(len(mask))
+    owned = np.zeros(len(mask), dtype=bool)
+    for span in segment.spans:
+        if not 0 <= span.turn < len(turn_advantages) or not 0 <= span.start <= span.end <= len(mask):
+            raise LedgerError(f"{where}: span {span} does not fit {len(mask)} tokens and {len(turn_advantages)} turns")
+        if owned[span.start : span.end].any():
+            raise LedgerError(f"{where}: span {span} overlaps another one")
+        owned[span.start : span.end] = True
+        values[span.start : span.end] = turn_advantages[span.turn]
+    if (mask & ~owned).any():
+        raise LedgerError(f"{where}: sampled token {int(np.flatnonzero(mask & ~owned)[0])} belongs to no turn's span")
+    return np.where(mask, values, 0.0)
+
+
+def _pad(rows: Sequence[tuple[int, Segment, np.ndarray]], episode_tokens: np.ndarray) -> TokenBatch:
+    lengths = np.array([len(segment.ids) for _, segment, _ in rows], dtype=np.int64)
+    shape = (len(rows), int(lengths.max()) if len(rows) else 0)
+    ids, mask = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=bool)
+    old, values = np.zeros(shape), np.zeros(shape)
+    for b, (_, segment, token_advantages) in enumerate(rows):
+        n = len(segment.ids)
+        ids[b, :n] = segment.ids
+        mask[b, :n] = segment.mask
+        old[b, :n] = np.where(mask[b, :n], segment.logprobs, 0.0)
+        values[b, :n] = token_advantages
+    episode = np.array([e for e, _, _ in rows], dtype=np.int64)
+    return TokenBatch(ids, mask, old, values, lengths, episode, episode_tokens)

@@ -1,0 +1,65 @@
+"""All tables that learning reads; each part's own settings live beside the part."""
+
+from dataclasses import dataclass, field
+
+from agentgym.credit import CreditConfig
+from agentgym.errors import ConfigError
+from agentgym.learn.guards import GuardConfig
+from agentgym.learn.loss import LossConfig
+from agentgym.learn.optim import OptimConfig
+from agentgym.learn.sft import SftConfig
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig(OptimConfig):
+    """The reinforcement-learning loop."""
+
+    steps: int = 200
+    """Learner steps; one batch of rollouts each."""
+    max_cpu_s: float = 0.0
+    """CPU-seconds after which no further step is begun, warm start included; 0: no limit."""
+    n_prompts: int = 12
+    """Tasks a step."""
+    group_size: int = 8
+    """Episodes per task."""
+    split: str = "train"
+    """The tasks' split."""
+    updates_per_batch: int = 2
+    """Optimiser steps a batch, each on its own random share of the episodes; from the second on the ratio differs
+    from 1."""
+    epochs: int = 1
+    """Passes over a batch."""
+    micro_tokens: int = 16_384
+    """Most padded tokens in one forward pass; changes memory and speed, not results."""
+    checkpoint_every: int = 20
+    """Steps between checkpoints; the last step always writes one."""
+    keep_checkpoints: int = 3
+    """Last checkpoints that are kept; 0 keeps all."""
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their range."""
+        OptimConfig.__post_init__(self)
+        counts = ("n_prompts", "group_size", "updates_per_batch", "epochs", "micro_tokens", "checkpoint_every")
+        for name in counts:
+            if getattr(self, name) < 1:
+                raise ConfigError(f"train.{name} = {getattr(self, name)}: must be 1 or more")
+        if self.steps < 0 or self.max_cpu_s < 0:
+            raise ConfigError(f"train.steps = {self.steps}, train.max_cpu_s = {self.max_cpu_s}: must not be negative")
+
+
+@dataclass(frozen=True, slots=True)
+class LearnConfig:
+    """All tables that learning reads."""
+
+    seed: int = 0
+    """Key of all randomness of a run: tasks, sampling, order of demonstrations, shares of a batch."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """[train]"""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """[loss]"""
+    credit: CreditConfig = field(default_factory=CreditConfig)
+    """[credit]"""
+    guards: GuardConfig = field(default_factory=GuardConfig)
+    """[guards]"""
+    sft: SftConfig = field(default_factory=SftConfig)
+    """[sft]"""

@@ -1,0 +1,92 @@
+"""A folder that appears complete or not at all: written beside its final place, then renamed."""
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # no advisory locks on this platform: what a killed build leaves is removed by hand
+    fcntl = None
+
+
+@contextlib.contextmanager
+def workspace(out: Path) -> Iterator[Path]:
+    """Give an empty folder beside `out`; it is gone after the block unless `publish` moved it.
+
+    Leftovers of builds of the same `out` whose process died are removed first. A running build holds a lock on
+    its folder, so it is told from a dead one without looking at process numbers.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in out.parent.glob(f".{out.name}.building-*"):
+        with _locked(leftover) as dead:
+            if dead:
+                shutil.rmtree(leftover, ignore_errors=True)
+    while True:
+        folder = out.parent / f".{out.name}.building-{secrets.token_hex(4)}"
+        folder.mkdir()
+        with _locked(folder) as ours:
+            # Between mkdir and lock another build may have taken the folder for a dead one.
+            if not ours and fcntl is not None and not folder.exists():
+                continue
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+            return
+
+
+def publish(folder: Path, out: Path) -> None:
+    """Make `folder` durable and move it to `out`; an existing `out` is replaced.
+
+    Between the two renames of a replacement `out` is absent for a moment, never half-written.
+    """
+    for path in (*folder.iterdir(), folder):
+        _sync(path)
+    old = folder.with_name(folder.name + ".old")
+    if out.exists():
+        out.rename(old)
+    try:
+        folder.rename(out)
+    except OSError:
+        if old.exists():
+            old.rename(out)
+        raise
+    _sync(out.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Lock a folder for this process; False where it cannot be had: held, gone, or no locks on this file system."""
+    if fcntl is None:
+        yield False
+        return
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = folder.exists()
+        except OSError:
+            held = False
+        yield held
+    finally:
+        os.close(handle)
+
+
+def _sync(path: Path) -> None:
+    """Force a file or folder to disk, where the platform can do it through a read-only handle."""
+    if os.name != "posix":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

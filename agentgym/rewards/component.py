@@ -1,0 +1,104 @@
+"""The protocol of reward components: small classes that read typed events and give raw scores.
+
+A component is also an expression (see `expression`), so it can be weighed, added, gated and capped.
+Rules that keep stored trajectories re-scorable and loops worthless:
+
+- `score` reads events (calls, results, error codes, documents) and gold, never a concatenated transcript.
+- A turn score depends on the turns so far only, and on nothing outside the view and the private state.
+- The supply is finite: a *potential* emits differences of a bounded potential, *once* pays each thing one
+  time, a *cost* is never positive, *terminal* is paid at the end. The suite clips what leaves `range`.
+- Only "success" is a matter of the outcome: `failure_max` says how near a failed outcome may come to 1.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from agentgym.rewards.expression import Named
+from agentgym.task import Gold
+from agentgym.types import Message, Scope, Score, Trajectory, Turn
+
+Supply = Literal["potential", "once", "cost", "terminal"]
+
+
+@dataclass(slots=True)
+class EpisodeView:
+    """What a component may read: events and gold, never a transcript."""
+
+    question: str
+    gold: Gold
+    prompt: tuple[Message, ...] = ()
+    turns: Sequence[Turn] = ()
+    """All turns so far; at turn scope the last one is the turn to score."""
+    answer: str | None = None
+    citations: tuple[str, ...] = ()
+    end_reason: str = ""
+    """Empty while the episode runs."""
+
+
+class Component(Named):
+    """One named reward. Subclasses set the class attributes and write `score`.
+
+    `score` is a pure function of the view and of the private state that `start` made, so that a stored
+    trajectory scores to the same number without its environment. Options go to `__init__`; an option that
+    changes name or range sets them on the instance.
+    """
+
+    name: str
+    scope: Scope
+    range: tuple[float, float]
+    """Bounds of one raw value (turn costs) or of the sum over the episode (potential, once, terminal)."""
+    supply: Supply
+    needs: frozenset[str] = frozenset()
+    """Any of "gold.answers", "gold.doc_ids", …, "scorer", "judge"; alternatives are joined by "|".
+
+    Checked when the suite meets its tasks.
+    """
+    failure_max: float | None = None
+    """Largest raw value of an outcome that is no success (raw < 1): 0 for yes-no outcomes; None if unknown."""
+
+    def start(self, view: EpisodeView) -> Any:
+        """Return the private state of one episode (mutable; rebuilt by replay, never stored)."""
+        return None
+
+    def score(self, view: EpisodeView, state: Any) -> Score:
+        """Score the last turn (turn scope) or the finished episode (trajectory scope)."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class DeferredComponent(Component):
+    """A component that needs a service after the rollouts: `score` returns a deferred score."""
+
+    def score(self, view: EpisodeView, state: Any) -> Score:
+        """Return the place holder that `complete` fills."""
+        return Score(self.scope, None, deferred=True, reason="deferred")
+
+    def complete(self, trajectories: Sequence[Trajectory], service: Any) -> list[dict[int, Score]]:
+        """Return, per trajectory, the score of each turn index (trajectory scope: key -1).
+
+        A service that fails gives scores with `valid=False`; everything that is needed to score again
+        without the service goes to `Score.parts`.
+        """
+        raise NotImplementedError
+
+    def recompute(self, stored: Mapping[int, Score]) -> dict[int, Score]:
+        """Return the scores of one trajectory again from the parts of its completed ones; no service."""
+        return dict(stored)
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Gives log-probabilities of a target after a context (no gradient)."""
+
+    def score(
+        self, contexts: Sequence[Sequence[Message]], prefix: str, targets: Sequence[str], suffix: str
+    ) -> list[list[float]]:
+        """Return for each pair (contexts[i], targets[i]) the natural log-probabilities of the target's tokens.
+
+        The context is rendered afresh with the generation prompt; `prefix + target + suffix` is tokenised
+        together, and the target's tokens are those that overlap its characters.
+        """
+        ...

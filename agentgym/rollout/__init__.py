@@ -1,0 +1,32 @@
+"""Rollouts: the policy protocols, the one driver, the token ledger, records, evaluation."""
+
+from agentgym.rollout.batcher import Batcher
+from agentgym.rollout.episode import SamplingConfig, run_episode
+from agentgym.rollout.evaluate import EvalConfig, EvalResult, compare, evaluate, summarize
+from agentgym.rollout.groups import EnvPool, run_groups, run_groups_async
+from agentgym.rollout.ledger import TokenLedger
+from agentgym.rollout.policy import LearnablePolicy, Policy, Request, TokenRenderer
+from agentgym.rollout.record import TrajectoryWriter, read_trajectories, to_chat, write_trajectories
+
+__all__ = [
+    "Batcher",
+    "EnvPool",
+    "EvalConfig",
+    "EvalResult",
+    "LearnablePolicy",
+    "Policy",
+    "Request",
+    "SamplingConfig",
+    "TokenLedger",
+    "TokenRenderer",
+    "TrajectoryWriter",
+    "compare",
+    "evaluate",
+    "read_trajectories",
+    "run_episode",
+    "run_groups",
+    "run_groups_async",
+    "summarize",
+    "to_chat",
+    "write_trajectories",
+]

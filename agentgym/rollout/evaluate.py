@@ -1,0 +1,249 @@
+"""Evaluation: k samples of every task, written as they end, resumed where they stopped, with intervals."""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agentgym.errors import ConfigError
+from agentgym.rewards import answer_scores
+from agentgym.rollout.episode import SamplingConfig
+from agentgym.rollout.groups import EnvPool, run_groups
+from agentgym.rollout.policy import Policy
+from agentgym.rollout.record import TrajectoryWriter, read_trajectories
+from agentgym.rollout.statistics import bootstrap_interval, paired_difference, pass_at_k
+from agentgym.task import Task
+from agentgym.types import JSON, Group, Trajectory
+
+HEADLINE = ("success", "em", "f1", "cover", "squad_em", "squad_f1", "recall", "turns", "calls", "invalid", "answered")
+"""Measures in table order."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvalConfig:
+    """How to evaluate."""
+
+    samples: int = 1
+    """Episodes per task."""
+    seed: int = 0
+    concurrency: int = 32
+    """Episodes at once; results do not depend on it."""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A mean over tasks with its 95 % bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class EvalResult:
+    """What an evaluation found."""
+
+    n_tasks: int
+    n_episodes: int
+    n_faults: int
+    """Episodes that a fault of environment or service ended: in no mean."""
+    measures: dict[str, Measure]
+    pass_at: dict[int, Measure]
+    by_kind: dict[str, dict[str, float]]
+    """Success, F1, recall, turns and number of tasks per question kind."""
+    per_task: dict[str, dict[str, float]]
+    """Each task's means, for paired comparison."""
+    faults: dict[str, int]
+    """How often each fault message occurred."""
+
+    def to_json(self) -> dict[str, JSON]:
+        """Return everything as plain JSON."""
+        body = asdict(self)
+        body["pass_at"] = {str(k): v for k, v in body["pass_at"].items()}
+        return json.loads(json.dumps(body, default=str).replace("NaN", "null"))
+
+
+def evaluate(
+    pool: EnvPool,
+    policy: Policy,
+    tasks: Sequence[Task],
+    config: EvalConfig | None = None,
+    *,
+    out: Path | None = None,
+    settings: Mapping[str, JSON] | None = None,
+    progress: Callable[[Trajectory], None] | None = None,
+) -> tuple[EvalResult, list[Group]]:
+    """Run `config.samples` episodes of every task.
+
+    Args:
+        pool: Where environments come from.
+        policy: Who acts.
+        tasks: What to run, in order.
+        config: Samples, seed, concurrency, sampling.
+        out: Folder for `trajectories.jsonl` and `eval.json`; an evaluation that stopped is resumed there.
+        settings: What identifies the evaluation beside `config` (policy, files); kept in eval.json.
+        progress: Called with every new record.
+
+    Raises:
+        ConfigError: No tasks, or `out` holds an evaluation with other settings.
+    """
+    config = config or EvalConfig()
+    if not tasks:
+        raise ConfigError("evaluate: there are no tasks; check --tasks, --split and --limit")
+    if config.samples < 1:
+        raise ConfigError(f"evaluate: samples is {config.samples}; allowed: 1 or more")
+    options: dict[str, Any] = {
+        "group_size": config.samples,
+        "key": (config.seed, 0),
+        "sampling": config.sampling,
+        "concurrency": config.concurrency,
+    }
+    if out is None:
+        groups = run_groups(pool, policy, tasks, on_trajectory=progress, **options)
+        return summarize(groups, config.samples), groups
+    done = _resume(out, tasks, {**asdict(config), **dict(settings or {})})
+    with TrajectoryWriter(out / "trajectories.jsonl") as writer:
+
+        def keep(record: Trajectory) -> None:
+            writer.write(record)
+            if progress is not None:
+                progress(record)
+
+        groups = run_groups(pool, policy, tasks, on_trajectory=keep, done=done, **options)
+    result = summarize(groups, config.samples)
+    _write(out / "result.json", result.to_json())
+    return result, groups
+
+
+def _resume(out: Path, tasks: Sequence[Task], settings: dict[str, JSON]) -> dict[tuple[int, int], Trajectory]:
+    """Return the records that an earlier run of the same evaluation left in `out`."""
+    settings = json.loads(json.dumps(settings, default=str))
+    settings.pop("concurrency", None)
+    path = out / "eval.json"
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        for name in sorted(set(before) | set(settings)):
+            if before.get(name) != settings.get(name):
+                raise ConfigError(
+                    f"{out} holds an evaluation with {name}={before.get(name)!r}, this one has "
+                    f"{settings.get(name)!r}; choose another --out, or the same settings to resume"
+                )
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        _write(path, settings)
+    records = out / "trajectories.jsonl"
+    done: dict[tuple[int, int], Trajectory] = {}
+    if records.exists():
+        with TrajectoryWriter(records):
+            pass  # cuts what a killed run left half-written
+        for record in read_trajectories(records):
+            group, member = record.seed[-2], record.member
+            if group < len(tasks) and tasks[group].id == record.task_id and record.in_statistics:
+                done[group, member] = record
+    return done
+
+
+def _write(path: Path, body: JSON) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(body, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def measures_of(trajectory: Trajectory) -> dict[str, float]:
+    """Return the plain measures of one finished episode; those that its gold does not allow are left out."""
+    gold = trajectory.gold or {}
+    shown = {d.id for t in trajectory.turns for r in t.results for d in r.documents}
+    n_turns = max(1, len(trajectory.turns))
+    found = {
+        "success": float(trajectory.success),
+        "reward": trajectory.total,
+        "turns": float(len(trajectory.turns)),
+        "calls": float(sum(len(t.results) for t in trajectory.turns)),
+        "invalid": sum(bool(t.error_code or any(r.code for r in t.results)) for t in trajectory.turns) / n_turns,
+        "answered": float(trajectory.end_reason == "answered"),
+    }
+    if gold.get("answers"):
+        found |= answer_scores(trajectory.answer, gold["answers"])
+    if gold.get("doc_ids"):
+        found["recall"] = len(shown & set(gold["doc_ids"])) / len(set(gold["doc_ids"]))
+    return found
+
+
+def summarize(groups: Sequence[Group], samples: int) -> EvalResult:
+    """Return the measures of finished groups: means over tasks of the means over their samples."""
+    per_task: dict[str, dict[str, float]] = {}
+    kinds: dict[str, list[str]] = {}
+    solved: dict[str, tuple[int, int]] = {}
+    faults: dict[str, int] = {}
+    for group in groups:
+        good = [t for t in group.trajectories if t.in_statistics]
+        for bad in (t for t in group.trajectories if not t.in_statistics):
+            message = f"{bad.end_reason}: {bad.error}"
+            faults[message] = faults.get(message, 0) + 1
+        if not good:
+            continue
+        rows = [measures_of(t) for t in good]
+        per_task[group.task_id] = {n: math.fsum(r[n] for r in rows) / len(rows) for n in rows[0]}
+        kinds.setdefault(str(good[0].info.get("kind") or "all"), []).append(group.task_id)
+        solved[group.task_id] = (len(good), sum(t.success for t in good))
+    names = sorted({n for row in per_task.values() for n in row})
+    return EvalResult(
+        n_tasks=len(groups),
+        n_episodes=sum(len(g.trajectories) for g in groups),
+        n_faults=sum(faults.values()),
+        measures={n: _measure([row[n] for row in per_task.values() if n in row]) for n in names},
+        pass_at={
+            k: _measure([pass_at_k(n, c, k) for n, c in solved.values() if n >= k])
+            for k in (1, 2, 4, 8, 16, 32, 64)
+            if k <= samples and any(n >= k for n, _ in solved.values())
+        },
+        by_kind={
+            kind: {"tasks": float(len(ids))}
+            | {n: _measure([per_task[i][n] for i in ids if n in per_task[i]]).mean for n in ("success", "recall", "turns")}
+            for kind, ids in sorted(kinds.items())
+        },
+        per_task=per_task,
+        faults=faults,
+    )
+
+
+def _measure(values: Sequence[float]) -> Measure:
+    if not values:
+        return Measure(math.nan, math.nan, math.nan, 0)
+    low, high = bootstrap_interval(values)
+    return Measure(math.fsum(values) / len(values), low, high, len(values))
+
+
+def compare(first: Mapping[str, Mapping[str, float]], second: Mapping[str, Mapping[str, float]]) -> dict[str, JSON]:
+    """Compare the per-task means of two evaluations on their common tasks.
+
+    Returns:
+        Per measure: both means, the mean difference (second − first), its 95 % interval and the two-sided
+        p-value of a sign-flip permutation test.
+
+    Raises:
+        ConfigError: The two have no task in common.
+    """
+    common = sorted(set(first) & set(second))
+    if not common:
+        raise ConfigError("the two evaluations have no task in common; compare runs over the same --tasks")
+    table: dict[str, JSON] = {}
+    for name in HEADLINE:
+        pairs = [(first[t][name], second[t][name]) for t in common if name in first[t] and name in second[t]]
+        if pairs:
+            a, b = [p[0] for p in pairs], [p[1] for p in pairs]
+            diff, low, high, p_value = paired_difference(a, b)
+            table[name] = {
+                "first": math.fsum(a) / len(a),
+                "second": math.fsum(b) / len(b),
+                "difference": diff,
+                "low": low,
+                "high": high,
+                "p": p_value,
+                "n": len(pairs),
+            }
+    return table

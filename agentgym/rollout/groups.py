@@ -1,0 +1,110 @@
+"""Runs groups of sibling episodes: the one rollout loop of the project."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import gymnasium as gym
+
+from agentgym.env import ToolEnv
+from agentgym.errors import ConfigError
+from agentgym.rollout.batcher import Batcher
+from agentgym.rollout.episode import SamplingConfig, run_episode
+from agentgym.rollout.policy import Policy
+from agentgym.task import Task
+from agentgym.types import Group, Trajectory
+
+OnTrajectory = Callable[[Trajectory], None]
+
+
+class EnvPool:
+    """Environments of one id and one set of arguments, made once and reused."""
+
+    def __init__(self, env_id: str, **kwargs: Any) -> None:
+        """Remember how to make one; the first is made at once, so that bad arguments raise here."""
+        self.env_id, self.kwargs = env_id, kwargs
+        self._free = [self._make()]
+
+    def _make(self) -> ToolEnv:
+        env = gym.make(self.env_id, disable_env_checker=True, **self.kwargs).unwrapped
+        if not isinstance(env, ToolEnv):
+            raise ConfigError(f"{self.env_id} is no agentgym.ToolEnv; rollouts need its record and its messages")
+        return env
+
+    @property
+    def first(self) -> ToolEnv:
+        """An environment to ask for tasks, tools and suite."""
+        if not self._free:
+            self._free.append(self._make())
+        return self._free[0]
+
+    def take(self) -> ToolEnv:
+        """Return a free environment, making one if there is none."""
+        return self._free.pop() if self._free else self._make()
+
+    def give(self, env: ToolEnv) -> None:
+        """Take one back."""
+        self._free.append(env)
+
+
+async def run_groups_async(
+    pool: EnvPool,
+    policy: Policy,
+    tasks: Sequence[Task],
+    *,
+    group_size: int,
+    key: tuple[int, int],
+    sampling: SamplingConfig | None = None,
+    concurrency: int = 0,
+    max_wait_s: float = 30.0,
+    on_trajectory: OnTrajectory | None = None,
+    done: Mapping[tuple[int, int], Trajectory] | None = None,
+) -> list[Group]:
+    """Run `group_size` episodes of every task.
+
+    Args:
+        pool: Where environments come from.
+        policy: Who acts; behind one batcher for all episodes.
+        tasks: One group each.
+        group_size: Siblings per group.
+        key: (run seed, step): with group and member it keys all randomness, so that results do not depend
+            on `concurrency`.
+        sampling: Temperature and token limits.
+        concurrency: Episodes at once; 0 is all of them.
+        max_wait_s: See Batcher.
+        on_trajectory: Called with every new record as soon as its episode ends.
+        done: Records by (group, member) that need not run again.
+
+    Returns:
+        One Group per task, in order; a crashed sibling is a Trajectory with its end_reason.
+    """
+    if group_size < 1:
+        raise ConfigError(f"group_size is {group_size}; allowed: 1 or more")
+    sampling, batcher = sampling or SamplingConfig(), Batcher(policy, max_wait_s)
+    records: dict[tuple[int, int], Trajectory] = dict(done or {})
+    jobs = [(g, m) for g in range(len(tasks)) for m in range(group_size) if (g, m) not in records]
+    queue = iter(jobs)
+
+    async def work() -> None:
+        for g, m in queue:
+            env = pool.take()
+            group_id = f"{key[0]}/{key[1]}/{g}"
+            record = await run_episode(env, batcher, tasks[g], (*key, g, m), sampling, group_id)
+            pool.give(env)
+            records[g, m] = record
+            if on_trajectory is not None:
+                on_trajectory(record)
+        batcher.leave()
+
+    n_workers = min(concurrency or len(jobs), len(jobs))
+    batcher.enter(n_workers)
+    await asyncio.gather(*(work() for _ in range(n_workers)))
+    return [
+        Group(f"{key[0]}/{key[1]}/{g}", task.id, tuple(records[g, m] for m in range(group_size)))
+        for g, task in enumerate(tasks)
+    ]
+
+
+def run_groups(pool: EnvPool, policy: Policy, tasks: Sequence[Task], **options: Any) -> list[Group]:
+    """Run `run_groups_async` to its end; for callers without an event loop."""
+    return asyncio.run(run_groups_async(pool, policy, tasks, **options))

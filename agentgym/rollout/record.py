@@ -1,0 +1,126 @@
+"""Trajectories on disk: JSON lines that can be re-scored without the environment."""
+
+import gzip
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import IO
+
+from agentgym import schema
+from agentgym.errors import ConfigError, DataError
+from agentgym.types import JSON, Message, Trajectory
+
+SCHEMA_VERSION = 1
+
+
+class TrajectoryWriter:
+    """Appends trajectories to a JSONL file, each line written at once; use it as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        """Open `path` for appending; a half-written last line (a killed run) is cut off first."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cut_partial_line(path)
+        self._file = path.open("a", encoding="utf-8")
+
+    def __enter__(self) -> "TrajectoryWriter":
+        """Return itself."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def write(self, trajectory: Trajectory) -> None:
+        """Append one trajectory."""
+        self._file.write(to_line(trajectory) + "\n")
+        self._file.flush()
+
+
+def to_line(trajectory: Trajectory) -> str:
+    """Return the one JSON line of a trajectory; equal trajectories give equal lines."""
+    body = {"schema_version": SCHEMA_VERSION, **schema.to_json(trajectory)}
+    return json.dumps(body, separators=(",", ":"), ensure_ascii=True)
+
+
+def write_trajectories(path: Path, trajectories: Iterable[Trajectory]) -> None:
+    """Write a whole file through a temporary name, so that a crash leaves the old one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with temporary.open("w", encoding="utf-8") as file:
+        for trajectory in trajectories:
+            file.write(to_line(trajectory) + "\n")
+    temporary.replace(path)
+
+
+def read_trajectories(path: Path) -> Iterator[Trajectory]:
+    """Yield the trajectories of a JSONL file (`.gz` too).
+
+    Raises:
+        DataError: A line is no trajectory of this schema version; names file and line.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such file; give a trajectories.jsonl of a run or evaluation")
+    opened: IO[str] = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
+    with opened as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield _parse(line, f"{path}:{number}")
+
+
+def _parse(line: str, where: str) -> Trajectory:
+    try:
+        body = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{where}: not JSON ({error})") from error
+    version = body.pop("schema_version", None) if isinstance(body, dict) else None
+    if version != SCHEMA_VERSION:
+        raise DataError(f"{where}: schema_version is {version!r}; this version reads {SCHEMA_VERSION}")
+    try:
+        return schema.from_json(Trajectory, body, where)
+    except (ConfigError, DataError) as error:
+        raise DataError(str(error)) from error
+
+
+def cut_partial_line(path: Path) -> None:
+    """Cut a file after its last newline: what a killed writer left half-done."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        tail = min(size, 1 << 16)
+        while tail:
+            file.seek(size - tail)
+            newline = file.read(tail).rfind(b"\n")
+            if newline >= 0 or tail == size:
+                file.truncate(size - tail + newline + 1)
+                return
+            tail = min(size, tail * 4)
+
+
+def to_chat(trajectory: Trajectory) -> dict[str, JSON]:
+    """Return a trajectory as chat messages for supervised fine-tuning; gold is left out.
+
+    The last message is the last action, so that every assistant turn can be trained on.
+    """
+    talk: list[Message] = list(trajectory.prompt)
+    for turn in trajectory.turns:
+        talk.append(Message.of("assistant", turn.action))
+        talk.extend(turn.messages)
+    while talk and talk[-1].role != "assistant":
+        talk.pop()
+    messages = [
+        {"role": m.role, "content": m.text} | ({"name": m.name, "tool_call_id": m.call_id} if m.call_id else {})
+        for m in talk
+    ]
+    return {"id": trajectory.id, "messages": messages, "success": trajectory.success, "reward": trajectory.total}
+
+
+def without_gold(trajectory: Trajectory) -> Trajectory:
+    """Return a trajectory for sharing: no gold, no evidence text."""
+    bare = {n: replace(s, evidence=()) for n, s in trajectory.scores.items()}
+    turns = tuple(
+        replace(t, scores={n: replace(s, evidence=()) for n, s in t.scores.items()}) for t in trajectory.turns
+    )
+    return replace(trajectory, gold=None, scores=bare, turns=turns)

@@ -1,0 +1,6 @@
+"""Views: terminal rendering and the static report of a run. They read records; they compute nothing."""
+
+from agentgym.view.report import write_report
+from agentgym.view.terminal import comparison_table, episode_text, evaluation_table, progress_line
+
+__all__ = ["comparison_table", "episode_text", "evaluation_table", "progress_line", "write_report"]

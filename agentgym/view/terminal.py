@@ -1,0 +1,131 @@
+"""What the terminal shows: an episode turn by turn, evaluation tables, progress."""
+
+import io
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from agentgym.rollout.evaluate import HEADLINE, EvalResult, Measure
+from agentgym.types import Score, Trajectory
+
+WIDTH = 100
+NAMES = {
+    "success": "success",
+    "em": "EM (robust)",
+    "f1": "F1 (robust)",
+    "cover": "cover (robust)",
+    "squad_em": "EM (SQuAD)",
+    "squad_f1": "F1 (SQuAD)",
+    "recall": "retrieval recall",
+    "turns": "turns",
+    "calls": "tool calls",
+    "invalid": "invalid rate",
+    "answered": "answered",
+}
+
+
+def _text(*renderables: Any) -> str:
+    buffer = io.StringIO()
+    colour = sys.stdout.isatty()
+    console = Console(file=buffer, width=WIDTH, force_terminal=colour, no_color=not colour, highlight=False)
+    for renderable in renderables:
+        console.print(renderable)
+    return buffer.getvalue()
+
+
+def score_line(scores: Mapping[str, Score]) -> str:
+    """Return "name raw x weight = value" for every score that is not silent."""
+    shown = []
+    for name, score in scores.items():
+        if score.deferred:
+            shown.append(f"{name} deferred")
+        elif not score.valid:
+            shown.append(f"{name} invalid ({score.reason})")
+        elif score.raw:
+            reason = f" ({score.reason})" if score.reason else ""
+            shown.append(f"{name} {score.raw:+.2f} × {score.weight:g} = {score.value:+.3f}{reason}")
+    return "   ".join(shown) or "no scores"
+
+
+def episode_text(trajectory: Trajectory) -> str:
+    """Return an episode as panels: one a turn with action, answer and scores, then the outcome."""
+    panels: list[Any] = []
+    for message in trajectory.prompt:
+        panels.append(Panel(Text(message.text), title=message.role, title_align="left", border_style="dim"))
+    running = 0.0
+    for turn in trajectory.turns:
+        running += turn.reward
+        body = Text(turn.action, style="bold")
+        for message in turn.messages:
+            body.append("\n" + message.text, style="not bold")
+        footer = f"\n{score_line(turn.scores)}   return {running:+.3f}"
+        body.append(footer, style="cyan not bold" if not turn.error_code else "red not bold")
+        panels.append(Panel(body, title=f"turn {turn.index}", title_align="left"))
+    outcome = "success" if trajectory.success else "no success"
+    lines = Text(f"{outcome} · {trajectory.end_reason} · answer {trajectory.answer!r}\n", style="bold")
+    lines.append(f"{score_line(trajectory.scores)}\ntotal {trajectory.total:+.3f}", style="cyan not bold")
+    panels.append(Panel(lines, title=trajectory.id, title_align="left", border_style="green" if trajectory.success else "red"))
+    return _text(*panels)
+
+
+def _interval(measure: Measure) -> str:
+    return f"{measure.low:.3f} … {measure.high:.3f}"
+
+
+def evaluation_table(result: EvalResult, title: str) -> str:
+    """Return the measures with 95 % intervals, pass@k, and success by question kind."""
+    table = Table(title=f"{title} · {result.n_tasks} tasks, {result.n_episodes} episodes", title_justify="left")
+    for heading, justify in (("measure", "left"), ("mean", "right"), ("95 % interval", "right"), ("tasks", "right")):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for name in HEADLINE:
+        if name in result.measures:
+            measure = result.measures[name]
+            table.add_row(NAMES[name], f"{measure.mean:.3f}", _interval(measure), str(measure.n))
+    for k, measure in result.pass_at.items():
+        if k > 1:
+            table.add_row(f"pass@{k}", f"{measure.mean:.3f}", _interval(measure), str(measure.n))
+    kinds = Table(title="by kind of question", title_justify="left")
+    for heading in ("kind", "tasks", "success", "recall", "turns"):
+        kinds.add_column(heading, justify="left" if heading == "kind" else "right")
+    for kind, row in result.by_kind.items():
+        recall = "–" if row["recall"] != row["recall"] else f"{row['recall']:.3f}"
+        kinds.add_row(kind, f"{row['tasks']:.0f}", f"{row['success']:.3f}", recall, f"{row['turns']:.2f}")
+    return _text(table, kinds) if len(result.by_kind) > 1 else _text(table)
+
+
+def comparison_table(table: Mapping[str, Any], first: str, second: str) -> str:
+    """Return the paired comparison of two evaluations."""
+    shown = Table(title=f"{second} − {first}, paired by task", title_justify="left")
+    for heading in ("measure", "first", "second", "difference", "95 % interval", "p", "tasks"):
+        shown.add_column(heading, justify="left" if heading == "measure" else "right")
+    for name, row in table.items():
+        interval = f"{row['low']:+.3f} … {row['high']:+.3f}"
+        values = (f"{row['first']:.3f}", f"{row['second']:.3f}", f"{row['difference']:+.3f}", interval, f"{row['p']:.4f}")
+        shown.add_row(NAMES.get(name, name), *values, str(row["n"]))
+    return _text(shown)
+
+
+def progress_line(total: int) -> Callable[[Trajectory], None]:
+    """Return a callback that keeps one line on stderr up to date (a line every 10 % without a terminal)."""
+    state = {"done": 0, "good": 0, "next": 0.1}
+    started = time.monotonic()
+
+    def update(record: Trajectory) -> None:
+        state["done"] += 1
+        state["good"] += int(record.success)
+        share = state["done"] / max(1, total)
+        if not sys.stderr.isatty() and share < state["next"] and state["done"] < total:
+            return
+        state["next"] = share + 0.1
+        left = (time.monotonic() - started) * (total - state["done"]) / state["done"]
+        end = "\r" if sys.stderr.isatty() and state["done"] < total else "\n"
+        sys.stderr.write(f"{state['done']}/{total} episodes, success {state['good'] / state['done']:.3f}, {left:.0f} s left{end}")
+        sys.stderr.flush()
+
+    return update

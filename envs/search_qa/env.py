@@ -1,0 +1,197 @@
+"""SearchQA-v0: answer a question by searching a corpus of passages."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from agentgym import worlds
+from agentgym.env import ToolEnv
+from agentgym.envs.search_qa.tasks import corpus_at, corpus_of, open_source
+from agentgym.envs.search_qa.tools import search_tools
+from agentgym.episode import Episode
+from agentgym.errors import ConfigError
+from agentgym.retrieval import Retriever
+from agentgym.sanitize import escape_reserved, shorten
+from agentgym.task import Limits, Task
+from agentgym.types import JSON, DocRef, Message, ToolCall, ToolResult
+
+LIMITS = Limits(max_turns=6, tool_budgets={"search": 4}, max_result_chars=2_400)
+INSTRUCTIONS = """Answer the question. Look facts up with the tools before you answer; the answer is a name, \
+a number or a few words, nothing else.
+
+{calls}
+
+You have at most {turns} turns and {searches} searches."""
+EARLY_GUESS = 0.35
+"""Share of an oracle's bad actions that are early guesses; the rest are useless searches."""
+NAME = re.compile(r"\b[A-Z][\w'-]*")
+
+
+class SearchQAEnv(ToolEnv):
+    """Search, open and read passages, then answer. See CARD.md for rewards, limits and versions."""
+
+    example_actions: ClassVar[tuple[str, ...]] = (
+        "<search>capital of Chad</search>",
+        "<open>doc-1</open>",
+        "<find>capital</find>",
+        "<answer>N'Djamena</answer>",
+    )
+
+    def __init__(
+        self,
+        *,
+        world: Any = None,
+        tasks: Any = None,
+        index: str | Path | None = None,
+        retriever: str | Retriever = "bm25",
+        reward: Any = "search",
+        dialect: Any = "tags",
+        observation: str = "full",
+        limits: Limits | None = None,
+        split: str | None = None,
+        k: int = 3,
+        render_mode: str | None = None,
+    ) -> None:
+        """Choose questions (`world` or `tasks`) and corpus (`index`, `retriever`, else the task's world).
+
+        Args:
+            world: A spec such as "synthetic:natural?entities=1000&seed=0", a World, or a source of worlds.
+            tasks: A question file, a list of Task, or a TaskSource.
+            index: Folder made by `agentgym index build`.
+            retriever: Name of a registered backend, or a Retriever to search instead of index and world.
+            reward: A preset, component name, expression or Suite.
+            dialect: "tags" or "json".
+            observation: "full" or "compact" (the same facts in few tokens).
+            limits: Limits of an episode that a task does not set itself.
+            split: Where `reset` draws tasks from; the source's own default without it ("train", "all" for files).
+            k: Passages per search unless the call says otherwise.
+            render_mode: "ansi" or None.
+
+        Raises:
+            ConfigError: For an unknown option or one of the wrong kind.
+            DataError: For a broken question file or index.
+        """
+        self._backend = retriever if isinstance(retriever, str) else ""
+        self._corpus = None if isinstance(retriever, str) else retriever
+        if index is not None:
+            if self._corpus is not None:
+                raise ConfigError("SearchQA-v0: give index= or a retriever object, not both")
+            self._corpus = corpus_at(index)
+        super().__init__(
+            env_id="SearchQA-v0",
+            source=open_source(world, tasks),
+            tools=search_tools(k),
+            reward=reward,
+            dialect=dialect,
+            observation=observation,
+            limits=limits or LIMITS,
+            split=split,
+            render_mode=render_mode,
+        )
+
+    def prompt(self, task: Task) -> tuple[Message, ...]:
+        """Return instructions and question; compact: the question alone."""
+        question = Message.of("user", escape_reserved(task.question))
+        if self.observation == "compact":
+            return (question,)
+        limits = task.limits or self.limits
+        searches = limits.tool_budgets.get("search", limits.max_turns)
+        calls = self.dialect.instructions(self.specs)
+        system = INSTRUCTIONS.format(calls=calls, turns=limits.max_turns, searches=searches)
+        return (Message.of("system", system), question)
+
+    def services(self, task: Task) -> Mapping[str, Any]:
+        """Return the corpus to search."""
+        return {"corpus": self.corpus(task)}
+
+    def corpus(self, task: Task) -> Retriever:
+        """Return the retriever that this task's searches use."""
+        return self._corpus if self._corpus is not None else corpus_of(task, self._backend)
+
+    def initial_state(self, task: Task) -> dict[str, JSON]:
+        """Return the state: which passage is open."""
+        return {"opened": None}
+
+    def absorb(self, state: dict[str, JSON], call: ToolCall, result: ToolResult) -> None:
+        """Remember the opened passage."""
+        if call.name == "open":
+            state["opened"] = result.data["id"]
+
+    def show(self, documents: tuple[DocRef, ...], max_chars: int) -> tuple[DocRef, ...]:
+        """Return the documents as the policy reads them: escaped, each cut to its share."""
+        share = max(80, max_chars // max(1, len(documents)))
+        return tuple(
+            DocRef(d.id, d.title, shorten(escape_reserved(d.text), share)[0], d.rank, d.score) for d in documents
+        )
+
+    def render_result(self, call: ToolCall, result: ToolResult) -> str:
+        """Return the passages as a numbered list; compact: one line, the title where the text lacks it."""
+        if self.observation == "compact":
+            return " | ".join(_line(escape_reserved(d.title), d.text) for d in result.documents) or "nothing"
+        if not result.documents:
+            return "nothing found"
+        return "\n".join(
+            f"[{n}] {escape_reserved(d.title)} (doc:{escape_reserved(d.id)})\n{d.text}"
+            for n, d in enumerate(result.documents, 1)
+        )
+
+    def status(self, episode: Episode) -> str:
+        """Return the searches left; nothing in compact mode."""
+        if self.observation == "compact" or "search" not in episode.limits.tool_budgets:
+            return ""
+        return f"[budget] searches left: {max(0, episode.limits.tool_budgets['search'] - episode.used.get('search', 0))}"
+
+    def oracle_call(self, episode: Episode, rng: np.random.Generator, noise: float) -> ToolCall:
+        """Search for the next missing gold passage, then answer; `noise` is the chance of a bad action."""
+        gold, corpus = episode.task.gold, self.corpus(episode.task)
+        budget = episode.limits.tool_budgets.get("search", episode.limits.max_turns) - episode.used.get("search", 0)
+        missing = [(d, q) for d, q in _gold_queries(episode.task, corpus) if d not in episode.seen]
+        if not missing:
+            noise *= 0.3
+        if noise and rng.random() < noise:
+            if budget <= 0 or rng.random() < EARLY_GUESS:
+                return ToolCall("answer", {"text": _guess(episode, rng)})
+            return ToolCall("search", {"query": _useless_query(episode, rng)})
+        if not missing:
+            return ToolCall("answer", {"text": gold.answers[0].text})
+        doc_id, query = missing[0]
+        k = next(s for s in self.specs if s.name == "search").parameters["properties"]["k"]["default"]
+        if budget > 0 and any(h.passage.id == doc_id for h in corpus.search(query, k)):
+            return ToolCall("search", {"query": query})
+        if noise:
+            return ToolCall("answer", {"text": _guess(episode, rng)})
+        return ToolCall("open", {"doc_id": doc_id})
+
+
+def _gold_queries(task: Task, corpus: Retriever) -> list[tuple[str, str]]:
+    """Return (gold passage, query that should find it) in the order in which they are needed."""
+    if task.world:
+        return list(zip(task.gold.doc_ids, worlds.oracle_queries(task), strict=True))
+    passages = [(d, corpus.passage(d)) for d in task.gold.doc_ids]
+    return [(d, p.title) for d, p in passages if p is not None]
+
+
+def _line(title: str, text: str) -> str:
+    return text if text.startswith(title) else f"{title} : {text}"
+
+
+def _guess(episode: Episode, rng: np.random.Generator) -> str:
+    names = _names(episode)
+    return names[int(rng.integers(len(names)))]
+
+
+def _useless_query(episode: Episode, rng: np.random.Generator) -> str:
+    earlier = [c.arguments["query"] for t in episode.turns for c in t.calls if c.name == "search"]
+    if earlier and rng.random() < 0.4:
+        return str(earlier[int(rng.integers(len(earlier)))])
+    return _guess(episode, rng)
+
+
+def _names(episode: Episode) -> list[str]:
+    """Return the capitalised words of the question and of what was shown, in order."""
+    shown = [f"{d.title} {d.text}" for t in episode.turns for r in t.results for d in r.documents]
+    names = NAME.findall(" ".join([episode.task.question, *shown]))
+    return list(dict.fromkeys(names)) or ["nothing"]

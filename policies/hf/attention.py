@@ -1,0 +1,60 @@
+"""Attention whose rows do not depend on how they were batched or cut into chunks.
+
+On CPUs the matrix products inside fused attention switch kernels, and with them the order of summation, where
+fewer than four query rows are left for a block. Padding the queries to a multiple of four keeps one kernel, so
+that decoding token by token, reading a whole prompt, and any mixture of rows give the same bits.
+"""
+
+from typing import Any
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+NAME = "agentgym_sdpa"
+QUERY_MULTIPLE = 4
+
+
+def attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attend as transformers' "sdpa" does; without gradient and with an explicit mask, independently of batching.
+
+    Args:
+        module: The attention layer.
+        query: [B, H, T, D].
+        key: [B, H / groups, S, D].
+        value: [B, H / groups, S, Dv].
+        attention_mask: [B, 1, T, S] bool or additive; None for plain causal attention.
+        scaling: Factor of the scores; None for 1 / sqrt(D).
+        options: Handed on.
+
+    Returns:
+        [B, T, H, Dv], and None in place of attention weights.
+    """
+    if attention_mask is None or torch.is_grad_enabled():
+        out, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
+        return out, None
+    b, h, t, d = query.shape
+    groups = h // key.shape[1]
+    # Heads that share a key are further queries of it: nothing is copied per head.
+    query = query.reshape(b, key.shape[1], groups * t, d)
+    mask = attention_mask.repeat(1, 1, groups, 1) if groups > 1 else attention_mask
+    n = groups * t
+    if pad := -n % QUERY_MULTIPLE:
+        query = torch.cat([query, query[:, :, :1].expand(-1, -1, pad, -1)], 2)
+        mask = torch.cat([mask, mask[:, :, :1].expand(-1, -1, pad, -1)], 2)
+    out = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling)[:, :, :n]
+    return out.reshape(b, h, t, -1).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(NAME, attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)

