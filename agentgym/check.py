@@ -15,6 +15,7 @@ from gymnasium.utils.env_checker import check_env as gymnasium_check_env
 from agentgym import schema
 from agentgym.env import ToolEnv
 from agentgym.errors import AgentGymError, ConfigError
+from agentgym.rollout.groups import check_arguments
 from agentgym.seeding import stream
 from agentgym.task import Answer, Nugget, Rubric, Task
 from agentgym.types import Trajectory
@@ -65,6 +66,7 @@ def check_env(env_id: str, **kwargs: Any) -> None:
 
 def iter_checks(env_id: str, **kwargs: Any) -> Iterator[CheckResult]:
     """Yield the result of every check, one at a time."""
+    check_arguments(env_id, kwargs)
     env = gym.make(env_id, **kwargs)
     inner = env.unwrapped
     if not isinstance(inner, ToolEnv):

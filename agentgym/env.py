@@ -1,10 +1,8 @@
 """`ToolEnv`: a Gymnasium environment made of tasks, tools over some state, and a reward suite."""
 
-import asyncio
 import copy
 import json
-import threading
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, SupportsFloat
 
@@ -13,7 +11,7 @@ import numpy as np
 
 from agentgym import hooks, schema
 from agentgym.dialects import Dialect, Parsed
-from agentgym.episode import Episode, digest
+from agentgym.episode import Episode, digest, limits_of
 from agentgym.errors import ConfigError, EnvError, ResetNeededError, suggestion
 from agentgym.rewards import Suite, as_info, build_suite
 from agentgym.sanitize import clip_action
@@ -21,6 +19,7 @@ from agentgym.seeding import stream
 from agentgym.spaces import UnicodeText
 from agentgym.task import Limits, Task, TaskSource
 from agentgym.tools import Tool, Toolbox, ToolContext
+from agentgym.tools.waiting import run_at_once, run_waiting
 from agentgym.types import JSON, DocRef, Message, ToolCall, ToolResult, Trajectory, Turn
 
 OBSERVATIONS = ("full", "compact")
@@ -40,6 +39,7 @@ class ToolEnv(gym.Env[str, str]):
     can_snapshot: ClassVar[bool] = True
     example_actions: ClassVar[tuple[str, ...]] = ("",)
     """Valid actions in the tags dialect; the action space samples from them."""
+    default_limits: ClassVar[Limits] = Limits()
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class ToolEnv(gym.Env[str, str]):
         reward: Any,
         dialect: str | Dialect = "tags",
         observation: str = "full",
-        limits: Limits | None = None,
+        limits: Limits | Mapping[str, Any] | None = None,
         split: str | None = None,
         render_mode: str | None = None,
     ) -> None:
@@ -66,8 +66,10 @@ class ToolEnv(gym.Env[str, str]):
         self.observation = observation
         self.render_mode = render_mode
         self.dialect: Dialect = hooks.DIALECTS.resolve(dialect)() if isinstance(dialect, str) else dialect
+        if not isinstance(self.dialect, Dialect):
+            raise ConfigError(f"{env_id}: dialect={dialect!r:.80} is neither the name of a dialect nor a Dialect")
         self.suite: Suite = build_suite(reward)
-        self.limits = limits or Limits()
+        self.limits = limits_of(limits, self.default_limits, [t.name for t in tools], env_id)
         self.toolbox = Toolbox(tools, self.limits)
         self.specs = tuple(t.spec for t in tools)
         self._waits = any(t.is_async or t.spec.timeout_s is not None for t in tools)
@@ -148,7 +150,7 @@ class ToolEnv(gym.Env[str, str]):
         if not isinstance(task, Task):
             raise ConfigError(f"{self.env_id}.reset: options['task'] must be a Task or a task id, not {task!r:.80}")
         self.suite.check(task)
-        key = tuple(key) if key is not None else (int(self.np_random.integers(2**31)),)
+        key = _key(key, self.env_id) if key is not None else (int(self.np_random.integers(2**31)),)
         episode = Episode(task, key, task.limits or self.limits, (), self.initial_state(task))
         episode.state_hash = digest(episode.state)
         self._begin(episode)
@@ -171,7 +173,7 @@ class ToolEnv(gym.Env[str, str]):
             ResetNeededError: There is no running episode.
         """
         turn = self.astep(action)
-        return _run(turn) if self._waits else _drive(turn)
+        return run_waiting(turn) if self._waits else run_at_once(turn)
 
     async def astep(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Run one turn: parse, call, answer, score. The core of `step`; raises as it does."""
@@ -180,7 +182,9 @@ class ToolEnv(gym.Env[str, str]):
         episode = self._running("step")
         parsed = self.dialect.parse(action, self.specs, episode.limits)
         results = () if parsed.error_code else await self._call(episode, parsed.calls)
-        before, episode.state_hash = episode.state_hash, digest(episode.state)
+        before = episode.state_hash
+        if any(r.ok for r in results):  # nothing else changes the state
+            episode.state_hash = digest(episode.state)
         episode.apply_limits(parsed.error_code, parsed.calls, results)
         episode.turns.append(
             Turn(
@@ -216,8 +220,9 @@ class ToolEnv(gym.Env[str, str]):
                 self.absorb(episode.state, call, result)
             results.append(result)
             if result.ok and self.toolbox.is_final(call.name):
-                episode.answer = str(result.data["answer"])
-                episode.citations = tuple(result.data.get("citations", ()))
+                given = result.data if isinstance(result.data, dict) else {"answer": result.data}
+                episode.answer = str(given.get("answer", ""))
+                episode.citations = tuple(map(str, given.get("citations", ())))
                 episode.close("answered", terminated=True)
                 break
         return tuple(results)
@@ -305,7 +310,8 @@ class ToolEnv(gym.Env[str, str]):
     @property
     def stop_strings(self) -> tuple[str, ...]:
         """Strings after which a sampler should stop."""
-        return self.dialect.stop(self.specs, self.limits.max_calls_per_turn)
+        limits = self._episode.limits if self._episode else self.limits
+        return self.dialect.stop(self.specs, limits.max_calls_per_turn)
 
     @property
     def ended(self) -> bool:
@@ -335,14 +341,16 @@ class ToolEnv(gym.Env[str, str]):
     def restore(self, state: bytes) -> None:
         """Continue from a snapshot of the same environment id. Raises EnvError for anything else."""
         episode = Episode.from_bytes(state, self.env_id)
-        turns, end_reason = episode.turns, episode.end_reason
-        episode.turns, episode.end_reason = [], ""
+        turns, end = episode.turns, (episode.end_reason, episode.answer, episode.citations)
+        episode.turns, episode.end_reason, episode.answer, episode.citations = [], "", None, ()
         self._begin(episode)
-        for turn in turns:
+        for n, turn in enumerate(turns, 1):
             episode.turns.append(turn)
+            if n == len(turns) and end[0] not in OUTSIDE_ENDS:  # else the end came after the last turn was scored
+                episode.end_reason, episode.answer, episode.citations = end
             self.suite.score_turn(episode.view, episode.scoring)
-        if end_reason:
-            episode.end_reason = end_reason
+        episode.end_reason, episode.answer, episode.citations = end
+        if episode.ended:
             episode.scores = self.suite.score_trajectory(episode.view, episode.scoring)
 
     def render(self) -> str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -363,34 +371,8 @@ class ToolEnv(gym.Env[str, str]):
         return episode
 
 
-def _drive(turn: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine that never waits, without an event loop."""
-    try:
-        turn.send(None)
-    except StopIteration as done:
-        return done.value
-    turn.close()
-    raise EnvError("a tool waited although it is neither async nor time-limited; declare it with `async def`")
-
-
-def _run(turn: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine that may wait, also when the caller's thread already runs an event loop."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(turn)
-    box: list[Any] = []
-
-    def target() -> None:
-        try:
-            box.append((asyncio.run(turn), None))
-        except BaseException as error:  # noqa: BLE001 (handed to the caller's thread)
-            box.append((None, error))
-
-    thread = threading.Thread(target=target, daemon=True)
-    thread.start()
-    thread.join()
-    value, error = box[0]
-    if error is not None:
-        raise error
-    return value
+def _key(key: Any, env_id: str) -> tuple[int | str, ...]:
+    parts = tuple(key) if isinstance(key, list | tuple) else (key,)
+    if not all(isinstance(part, int | str | np.integer) for part in parts):
+        raise ConfigError(f"{env_id}.reset: options['key'] must be whole numbers and strings, not {key!r:.80}")
+    return tuple(part if isinstance(part, str) else int(part) for part in parts)

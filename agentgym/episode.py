@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from agentgym import schema
-from agentgym.errors import EnvError
+from agentgym.errors import ConfigError, DataError, EnvError, suggestion
 from agentgym.rewards import EpisodeView, Suite
 from agentgym.task import Limits, Task
 from agentgym.types import JSON, DocRef, Message, Score, ToolCall, ToolResult, Trajectory, Turn
@@ -160,7 +160,7 @@ class Episode:
             episode.invalid_streak, episode.repeat_streak, episode.last_event = body["streaks"]
             episode.turns = [schema.from_json(Turn, t) for t in body["turns"]]
             episode.end_reason, episode.terminated, episode.error, episode.answer, citations = body["end"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, DataError) as error:
             raise EnvError(
                 f"{env_id}.restore: need bytes from {env_id}.snapshot() of format {SNAPSHOT_FORMAT}; got {error}"
             ) from error
@@ -168,6 +168,30 @@ class Episode:
         episode.seen = {d.id for t in episode.turns for r in t.results for d in r.documents}
         episode.state_hash = digest(episode.state)
         return episode
+
+
+def limits_of(given: Limits | Mapping[str, Any] | None, default: Limits, tools: Sequence[str], env_id: str) -> Limits:
+    """Return the limits of an environment: its own, others, or its own with the settings of a table changed.
+
+    Raises:
+        ConfigError: An unknown setting or tool, or a limit below 1 (a budget below 0).
+    """
+    where = f"{env_id}: limits"
+    if given is None:
+        return default
+    if isinstance(given, Mapping):
+        given = schema.from_json(Limits, {**schema.to_json(default), **given}, where, error=ConfigError)
+    if not isinstance(given, Limits):
+        raise ConfigError(f"{where}={given!r:.80}: give agentgym.Limits or a table of its settings")
+    for name, value in schema.to_json(given, keep_defaults=True).items():
+        if isinstance(value, int) and value < 1:
+            raise ConfigError(f"{where}: {name} is {value}; allowed: 1 or more")
+    for tool, budget in given.tool_budgets.items():
+        if tool not in tools:
+            raise ConfigError(f"{where}: there is no tool {tool!r}{suggestion(tool, tools)}; tools: {', '.join(tools)}")
+        if budget < 0:
+            raise ConfigError(f"{where}: the budget of {tool} is {budget}; allowed: 0 or more")
+    return given
 
 
 def canonical(value: JSON) -> str:

@@ -13,16 +13,17 @@ from agentgym.cli.options import (
     existing_path,
     make_policy,
 )
+from agentgym.cli.parser import whole_number
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_env_arguments(parser)
     add_policy_arguments(parser, default="scripted")
-    parser.add_argument("--samples", type=int, default=1, help="episodes per task (pass@k)")
-    parser.add_argument("--limit", type=int, help="only the first N tasks")
+    parser.add_argument("--samples", type=whole_number(1), default=1, help="episodes per task (pass@k)")
+    parser.add_argument("--limit", type=whole_number(1), help="only the first N tasks")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--concurrency", type=int, default=32, help="episodes at once")
+    parser.add_argument("--concurrency", type=whole_number(0), default=32, help="episodes at once; 0 is all")
     parser.add_argument("--out", type=Path, help="folder for records and result; a stopped evaluation resumes there")
     parser.add_argument("--compare", type=existing_path, metavar="OUT", help="compare with this earlier --out, task by task")
     parser.add_argument("--fail-under", type=float, help="exit code 1 if success is lower")
@@ -30,10 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print the table."""
-    from agentgym.rollout import EnvPool, EvalConfig, SamplingConfig, compare, evaluate
+    from agentgym.rollout import EnvPool, EvalConfig, SamplingConfig, compare, earlier_result, evaluate
     from agentgym.view import comparison_table, evaluation_table, progress_line
 
     check_env_id(args.env)
+    earlier = earlier_result(args.compare) if args.compare is not None else {}
     kwargs = env_kwargs(args)
     pool = EnvPool(args.env, **kwargs)
     tasks = pool.first.tasks()[: args.limit] if args.limit else pool.first.tasks()
@@ -45,8 +47,7 @@ def run(args: argparse.Namespace) -> int:
     result, _ = evaluate(pool, policy, tasks, config, out=args.out, settings=settings, progress=progress)
     body = result.to_json()
     if args.compare is not None:
-        path = args.compare / "result.json" if args.compare.is_dir() else args.compare
-        body["comparison"] = compare(json.loads(path.read_text(encoding="utf-8"))["per_task"], result.per_task)
+        body["comparison"] = compare(earlier, result.per_task)
     if args.json:
         sys.stdout.write(json.dumps(body) + "\n")
     else:

@@ -5,11 +5,13 @@ import json
 import sys
 
 KINDS = ("envs", "policies", "rewards", "components", "dialects", "retrievers")
+SINGULAR = dict(zip(("env", "policy", "suite", "component", "dialect", "retriever"), KINDS, strict=True))
+"""The registries' own names, which their messages use."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("kind", nargs="?", choices=KINDS, help="what to list; all without it")
+    parser.add_argument("kind", nargs="?", choices=KINDS, type=lambda kind: SINGULAR.get(kind, kind), help="what to list; all without it")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -17,7 +19,9 @@ def run(args: argparse.Namespace) -> int:
     import agentgym  # noqa: F401 (registers the ids)
     from agentgym import hooks
     from agentgym.envs import ENVIRONMENTS
+    from agentgym.registry import load_plugins
 
+    load_plugins()
     names = {
         "envs": sorted(ENVIRONMENTS),
         "policies": hooks.POLICIES.names(),

@@ -24,7 +24,7 @@ from agentgym.rollout.episode import SamplingConfig
 from agentgym.rollout.evaluate import EvalConfig, EvalResult, evaluate
 from agentgym.rollout.groups import EnvPool, run_groups, run_groups_async
 from agentgym.rollout.policy import Policy
-from agentgym.rollout.record import TrajectoryWriter, cut_partial_line
+from agentgym.rollout.record import TrajectoryWriter, cut_partial_line, read_trajectories
 from agentgym.seeding import stream
 from agentgym.task import Task
 from agentgym.types import JSON, Group, StepRecord, TokenRows
@@ -146,6 +146,7 @@ class Run:
         finally:
             learner.close()
         self.policy.save(self.out / "model")
+        self._write_tokens()
         yield Event("done", learner.steps_done, {"time/total_cpu_s": learner.cpu_s})
 
     def _warm_start(self, checkpoint: Any) -> Iterator[Any]:
@@ -231,6 +232,13 @@ class Run:
         with (self.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(schema.to_json(line)) + "\n")
         return event
+
+    def _write_tokens(self) -> None:
+        """Write the texts of all sampled tokens that the kept records hold, for the report."""
+        path = self.out / "trajectories.jsonl"
+        used = {i for t in read_trajectories(path) for s in t.segments for i in s.ids} if path.exists() else set()
+        texts = {str(i): text for i, text in sorted(self.policy.token_texts(used).items())}
+        (self.out / "tokens.json").write_text(json.dumps(texts) + "\n", encoding="utf-8")
 
     def _trim(self, phase: str, step: int) -> None:
         """Cut the records back to the checkpoint, so that the repeated steps stand in them once."""

@@ -2,7 +2,7 @@
 
 from agentgym.rollout.batcher import Batcher
 from agentgym.rollout.episode import SamplingConfig, run_episode
-from agentgym.rollout.evaluate import EvalConfig, EvalResult, compare, evaluate, summarize
+from agentgym.rollout.evaluate import EvalConfig, EvalResult, compare, earlier_result, evaluate, summarize
 from agentgym.rollout.groups import EnvPool, run_groups, run_groups_async
 from agentgym.rollout.ledger import TokenLedger
 from agentgym.rollout.policy import LearnablePolicy, Policy, Request, TokenRenderer
@@ -21,6 +21,7 @@ __all__ = [
     "TokenRenderer",
     "TrajectoryWriter",
     "compare",
+    "earlier_result",
     "evaluate",
     "read_trajectories",
     "run_episode",

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agentgym.errors import ConfigError
+from agentgym.errors import ConfigError, DataError
+from agentgym.jsonl import parse_json
 from agentgym.rewards import answer_scores
 from agentgym.rollout.episode import SamplingConfig
 from agentgym.rollout.groups import EnvPool, run_groups
@@ -64,7 +65,7 @@ class EvalResult:
         """Return everything as plain JSON."""
         body = asdict(self)
         body["pass_at"] = {str(k): v for k, v in body["pass_at"].items()}
-        return json.loads(json.dumps(body, default=str).replace("NaN", "null"))
+        return json.loads(json.dumps(body, default=str), parse_constant=lambda name: None)
 
 
 def evaluate(
@@ -123,19 +124,20 @@ def _resume(out: Path, tasks: Sequence[Task], settings: dict[str, JSON]) -> dict
     """Return the records that an earlier run of the same evaluation left in `out`."""
     settings = json.loads(json.dumps(settings, default=str))
     settings.pop("concurrency", None)
-    path = out / "eval.json"
+    path, records = out / "eval.json", out / "trajectories.jsonl"
     if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = _read(path)
         for name in sorted(set(before) | set(settings)):
             if before.get(name) != settings.get(name):
                 raise ConfigError(
                     f"{out} holds an evaluation with {name}={before.get(name)!r}, this one has "
                     f"{settings.get(name)!r}; choose another --out, or the same settings to resume"
                 )
+    elif records.exists():
+        raise ConfigError(f"{out} holds trajectories but no evaluation (no eval.json); choose another --out")
     else:
         out.mkdir(parents=True, exist_ok=True)
         _write(path, settings)
-    records = out / "trajectories.jsonl"
     done: dict[tuple[int, int], Trajectory] = {}
     if records.exists():
         with TrajectoryWriter(records):
@@ -145,6 +147,28 @@ def _resume(out: Path, tasks: Sequence[Task], settings: dict[str, JSON]) -> dict
             if group < len(tasks) and tasks[group].id == record.task_id and record.in_statistics:
                 done[group, member] = record
     return done
+
+
+def earlier_result(path: Path) -> dict[str, dict[str, float]]:
+    """Return the per-task means of an earlier evaluation, for `compare`.
+
+    Args:
+        path: Its folder, or its result.json.
+
+    Raises:
+        DataError: There is no such result.
+    """
+    path = path / "result.json" if path.is_dir() else path
+    if not path.exists():
+        raise DataError(f"{path}: no such file; give the --out folder of an evaluation that has finished")
+    return _read(path).get("per_task", {})
+
+
+def _read(path: Path) -> dict[str, JSON]:
+    body = parse_json(path.read_text(encoding="utf-8"), str(path))
+    if not isinstance(body, dict):
+        raise DataError(f"{path}: a JSON object is needed; is this the file of an evaluation?")
+    return body
 
 
 def _write(path: Path, body: JSON) -> None:

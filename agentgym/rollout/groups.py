@@ -1,13 +1,15 @@
 """Runs groups of sibling episodes: the one rollout loop of the project."""
 
 import asyncio
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
+from gymnasium.envs.registration import load_env_creator
 
 from agentgym.env import ToolEnv
-from agentgym.errors import ConfigError
+from agentgym.errors import ConfigError, suggestion
 from agentgym.rollout.batcher import Batcher
 from agentgym.rollout.episode import SamplingConfig, run_episode
 from agentgym.rollout.policy import Policy
@@ -22,6 +24,7 @@ class EnvPool:
 
     def __init__(self, env_id: str, **kwargs: Any) -> None:
         """Remember how to make one; the first is made at once, so that bad arguments raise here."""
+        check_arguments(env_id, kwargs)
         self.env_id, self.kwargs = env_id, kwargs
         self._free = [self._make()]
 
@@ -45,6 +48,19 @@ class EnvPool:
     def give(self, env: ToolEnv) -> None:
         """Take one back."""
         self._free.append(env)
+
+
+def check_arguments(env_id: str, kwargs: Mapping[str, Any]) -> None:
+    """Raise ConfigError for an argument that the environment does not take (gym.make raises a bare TypeError)."""
+    entry_point = gym.spec(env_id).entry_point
+    creator = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+    parameters = inspect.signature(creator).parameters if callable(creator) else {}
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        return
+    for name in kwargs:
+        if name not in parameters:
+            allowed = ", ".join(parameters)
+            raise ConfigError(f"{env_id} takes no argument {name!r}; allowed: {allowed}{suggestion(name, parameters)}")
 
 
 async def run_groups_async(
@@ -80,6 +96,8 @@ async def run_groups_async(
     """
     if group_size < 1:
         raise ConfigError(f"group_size is {group_size}; allowed: 1 or more")
+    if concurrency < 0:
+        raise ConfigError(f"concurrency is {concurrency}; allowed: 0 (all episodes at once) or more")
     sampling, batcher = sampling or SamplingConfig(), Batcher(policy, max_wait_s)
     records: dict[tuple[int, int], Trajectory] = dict(done or {})
     jobs = [(g, m) for g in range(len(tasks)) for m in range(group_size) if (g, m) not in records]

@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from agentgym import worlds
+from agentgym import hooks, worlds
 from agentgym.env import ToolEnv
-from agentgym.envs.search_qa.tasks import corpus_at, corpus_of, open_source
-from agentgym.envs.search_qa.tools import search_tools
+from agentgym.envs.search_qa.tasks import corpus_of, open_source
+from agentgym.envs.search_qa.tools import MAX_K, search_tools
 from agentgym.episode import Episode
 from agentgym.errors import ConfigError
-from agentgym.retrieval import Retriever
+from agentgym.retrieval import Retriever, open_retriever
 from agentgym.sanitize import escape_reserved, shorten
 from agentgym.task import Limits, Task
 from agentgym.types import JSON, DocRef, Message, ToolCall, ToolResult
@@ -39,6 +39,7 @@ class SearchQAEnv(ToolEnv):
         "<find>capital</find>",
         "<answer>N'Djamena</answer>",
     )
+    default_limits: ClassVar[Limits] = LIMITS
 
     def __init__(
         self,
@@ -50,7 +51,7 @@ class SearchQAEnv(ToolEnv):
         reward: Any = "search",
         dialect: Any = "tags",
         observation: str = "full",
-        limits: Limits | None = None,
+        limits: Limits | Mapping[str, Any] | None = None,
         split: str | None = None,
         k: int = 3,
         render_mode: str | None = None,
@@ -65,7 +66,7 @@ class SearchQAEnv(ToolEnv):
             reward: A preset, component name, expression or Suite.
             dialect: "tags" or "json".
             observation: "full" or "compact" (the same facts in few tokens).
-            limits: Limits of an episode that a task does not set itself.
+            limits: Limits of an episode that a task does not set itself; a table changes some of the default ones.
             split: Where `reset` draws tasks from; the source's own default without it ("train", "all" for files).
             k: Passages per search unless the call says otherwise.
             render_mode: "ansi" or None.
@@ -79,7 +80,13 @@ class SearchQAEnv(ToolEnv):
         if index is not None:
             if self._corpus is not None:
                 raise ConfigError("SearchQA-v0: give index= or a retriever object, not both")
-            self._corpus = corpus_at(index)
+            self._corpus = open_retriever(index)
+        if self._backend and self._backend not in hooks.RETRIEVERS:
+            hooks.RETRIEVERS.resolve(self._backend)  # raises with the nearest name
+        if not (self._backend or isinstance(retriever, Retriever)):
+            raise ConfigError(f"SearchQA-v0: retriever={retriever!r:.80} is neither a name nor a Retriever")
+        if not isinstance(k, int) or not 1 <= k <= MAX_K:
+            raise ConfigError(f"SearchQA-v0: k={k!r:.80}; allowed: a whole number from 1 to {MAX_K}")
         super().__init__(
             env_id="SearchQA-v0",
             source=open_source(world, tasks),
@@ -87,7 +94,7 @@ class SearchQAEnv(ToolEnv):
             reward=reward,
             dialect=dialect,
             observation=observation,
-            limits=limits or LIMITS,
+            limits=limits,
             split=split,
             render_mode=render_mode,
         )

@@ -9,7 +9,7 @@ import numpy as np
 
 from agentgym import hooks, worlds
 from agentgym.errors import ConfigError
-from agentgym.retrieval import Retriever, open_index
+from agentgym.retrieval import Retriever
 from agentgym.task import Task, TaskSource
 from agentgym.worlds.readers import read_tasks
 
@@ -89,14 +89,4 @@ def corpus_of(task: Task, backend: str) -> Retriever:
     _corpora[key] = hooks.RETRIEVERS.resolve(backend)(worlds.world(task.world).passages())
     while len(_corpora) > CACHED_CORPORA:
         _corpora.popitem(last=False)
-    return _corpora[key]
-
-
-def corpus_at(index: str | Path) -> Retriever:
-    """Return the retriever over an index folder, from the cache if it is there and unchanged."""
-    manifest = Path(index) / "manifest.json"
-    stamp = str(manifest.stat().st_mtime_ns) if manifest.exists() else ""
-    key = (str(Path(index).resolve()), stamp)
-    if key not in _corpora:
-        _corpora[key] = open_index(Path(index))
     return _corpora[key]

@@ -1,13 +1,16 @@
 """HFPolicy: any transformers causal language model as a learnable policy."""
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
-from agentgym.errors import AgentGymError, ConfigError, DataError, LedgerError
+from agentgym.errors import AgentGymError, ConfigError, DataError, LedgerError, suggestion
 from agentgym.policies.hf import scorer, training
 from agentgym.policies.hf.codec import TokenCodec
 from agentgym.policies.hf.model import CausalModel
@@ -18,6 +21,7 @@ from agentgym.rollout.policy import Request
 from agentgym.seeding import stream
 from agentgym.types import Completion, Message, TokenRows
 
+DTYPES = ("float32", "bfloat16", "float16")
 PROBE_TOKENS = (12, 4)
 """Tokens that the probe after a sync reads at once, and that it feeds one by one."""
 PROBE_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
@@ -170,11 +174,25 @@ class HFPolicy:
         """Return the log-probabilities of each target's tokens after its context (see `Scorer`)."""
         return scorer.score(self._causal, self._codec, self.renderer, contexts, prefix, targets, suffix)
 
+    def encode_action(self, text: str) -> list[int]:
+        """Return the ids of an action that somebody else wrote, for demonstrations."""
+        return self._codec.encode(text)
+
+    def token_texts(self, ids: Iterable[int]) -> dict[int, str]:
+        """Return the text of single tokens, for reports."""
+        return {i: self._codec.pieces[i] for i in ids}
+
+    def frozen_copy(self) -> "HFPolicy":
+        """Return a copy that does not learn: the reference of a KL term."""
+        model = copy.deepcopy(self.model).requires_grad_(False)
+        return HFPolicy(model, self.tokenizer, max_context=self.max_context)
+
     # ---- keeping ----------------------------------------------------------------------------------
 
     def save(self, directory: Path | str) -> None:
         """Write weights, configuration and tokenizer; `AutoModelForCausalLM.from_pretrained` reads them."""
-        self.model.save_pretrained(directory)
+        with no_bars():
+            self.model.save_pretrained(directory)
         self.tokenizer.save_pretrained(directory)
 
     def load(self, directory: Path | str) -> None:
@@ -184,7 +202,8 @@ class HFPolicy:
             DataError: If the folder holds no such model.
         """
         try:
-            saved = type(self.model).from_pretrained(directory, dtype=self._causal.dtype).state_dict()
+            with no_bars():
+                saved = type(self.model).from_pretrained(directory, dtype=self._causal.dtype).state_dict()
             self.model.load_state_dict(saved)
         except (OSError, RuntimeError, ValueError) as error:
             raise DataError(f"{directory}: holds no weights of this {type(self.model).__name__}: {error}") from error
@@ -204,11 +223,30 @@ def load(name_or_path: str | Path = "", *, dtype: str = "float32", **options: An
     """
     if not str(name_or_path):
         raise ConfigError('the policy "hf" needs a model: write hf:FOLDER or hf:HUB_ID')
-    if dtype not in ("float32", "bfloat16", "float16"):
-        raise ConfigError(f"dtype {dtype!r}: allowed are float32, bfloat16, float16")
+    model, tokenizer = read(name_or_path, dtype)
+    return HFPolicy(model, tokenizer, **options)
+
+
+def read(name_or_path: str | Path, dtype: str) -> tuple[Any, Any]:
+    """Return model and tokenizer of a folder or hub id. Raises ConfigError where there are none."""
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype {dtype!r}{suggestion(dtype, DTYPES)}; allowed are {', '.join(DTYPES)}")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(name_or_path))
-        model = AutoModelForCausalLM.from_pretrained(str(name_or_path), dtype=getattr(torch, dtype))
+        with no_bars():
+            tokenizer = AutoTokenizer.from_pretrained(str(name_or_path))
+            model = AutoModelForCausalLM.from_pretrained(str(name_or_path), dtype=getattr(torch, dtype))
     except (OSError, ValueError) as error:
         raise ConfigError(f"hf:{name_or_path}: cannot load a causal language model: {error}") from error
-    return HFPolicy(model, tokenizer, **options)
+    return model, tokenizer
+
+
+@contextmanager
+def no_bars() -> Iterator[None]:
+    """Keep transformers' progress bars off the terminal for a while."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()

