@@ -40,7 +40,7 @@ HOSTILE: dict[str, str] = {
 """Actions that must give an error observation and no state change, or at worst end as a plain wrong answer."""
 
 
-class CheckFailed(AgentGymError):
+class CheckFailed(AgentGymError):  # noqa: N818 (a verdict, not an error)
     """Raised by check_env with the first thing that does not hold."""
 
 

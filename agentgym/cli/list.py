@@ -5,13 +5,17 @@ import json
 import sys
 
 KINDS = ("envs", "policies", "rewards", "components", "dialects", "retrievers")
-SINGULAR = dict(zip(("env", "policy", "suite", "component", "dialect", "retriever"), KINDS, strict=True))
+SINGULAR: dict[str, str] = dict(zip(("env", "policy", "suite", "component", "dialect", "retriever"), KINDS, strict=True))
 """The registries' own names, which their messages use."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("kind", nargs="?", choices=KINDS, type=lambda kind: SINGULAR.get(kind, kind), help="what to list; all without it")
+    parser.add_argument("kind", nargs="?", choices=KINDS, type=_plural, help="what to list; all without it")
+
+
+def _plural(kind: str) -> str:
+    return SINGULAR.get(kind, kind)
 
 
 def run(args: argparse.Namespace) -> int:

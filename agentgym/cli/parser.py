@@ -64,6 +64,6 @@ def _options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Itera
     for action in parser._actions:
         yield from action.option_strings
         if isinstance(action, argparse._SubParsersAction):
-            chosen = action.choices.get(getattr(args, action.dest, None))
+            chosen = action.choices.get(getattr(args, action.dest, None) or "")
             if chosen is not None:
                 yield from _options(chosen, args)

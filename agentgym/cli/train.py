@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     check_env_id(config.env)
     logging.basicConfig(format="%(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("agentgym.learn").setLevel(logging.ERROR)  # its warnings are in the events
     use_threads(int(os.environ["OMP_NUM_THREADS"]))
     out = args.out or Path("runs") / f"{recipe.stem if recipe else 'search-tiny'}-seed{config.seed}"
     policy = make_policy(config.policy, [f"{k}={json.dumps(v)}" for k, v in {"seed": config.seed, **config.policy_args}.items()])

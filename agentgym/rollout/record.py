@@ -1,15 +1,14 @@
 """Trajectories on disk: JSON lines that can be re-scored without the environment."""
 
-import gzip
 import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
 
 from agentgym import schema
 from agentgym.errors import ConfigError, DataError
+from agentgym.jsonl import parse_json, read_lines
 from agentgym.types import JSON, Message, Trajectory
 
 SCHEMA_VERSION = 1
@@ -57,23 +56,33 @@ def write_trajectories(path: Path, trajectories: Iterable[Trajectory]) -> None:
 def read_trajectories(path: Path) -> Iterator[Trajectory]:
     """Yield the trajectories of a JSONL file (`.gz` too).
 
+    A last line without its line end is what a running or killed writer left half-written: it is left out.
+
     Raises:
         DataError: A line is no trajectory of this schema version; names file and line.
     """
     if not path.exists():
         raise DataError(f"{path}: no such file; give a trajectories.jsonl of a run or evaluation")
-    opened: IO[str] = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-    with opened as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                yield _parse(line, f"{path}:{number}")
+    rows = read_lines(path)
+    for number, line in rows:
+        try:
+            record = _parse(line, f"{path}:{number}")
+        except DataError:
+            if next(rows, None) is None and not _line_ends(path):
+                return
+            raise
+        yield record
+
+
+def _line_ends(path: Path) -> bool:
+    """Whether a file's last line is complete (a packed one always counts as such)."""
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return path.suffix == ".gz" or file.read(1) == b"\n"
 
 
 def _parse(line: str, where: str) -> Trajectory:
-    try:
-        body = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{where}: not JSON ({error})") from error
+    body = parse_json(line, where)
     version = body.pop("schema_version", None) if isinstance(body, dict) else None
     if version != SCHEMA_VERSION:
         raise DataError(f"{where}: schema_version is {version!r}; this version reads {SCHEMA_VERSION}")

@@ -25,6 +25,8 @@ a number or a few words, nothing else.
 {calls}
 
 You have at most {turns} turns and {searches} searches."""
+TITLE_CHARS = 200
+"""Longer titles are cut as texts are."""
 EARLY_GUESS = 0.35
 """Share of an oracle's bad actions that are early guesses; the rest are useless searches."""
 NAME = re.compile(r"\b[A-Z][\w'-]*")
@@ -75,6 +77,7 @@ class SearchQAEnv(ToolEnv):
             ConfigError: For an unknown option or one of the wrong kind.
             DataError: For a broken question file or index.
         """
+        self._instructions: dict[int, str] = {}
         self._backend = retriever if isinstance(retriever, str) else ""
         self._corpus = None if isinstance(retriever, str) else retriever
         if index is not None:
@@ -98,6 +101,8 @@ class SearchQAEnv(ToolEnv):
             split=split,
             render_mode=render_mode,
         )
+        if tasks is not None and self._corpus is None and not (first := self.tasks()[0]).world:
+            raise ConfigError(f"SearchQA-v0: task {first.id!r} names no world to search; give index= or a retriever object")
 
     def prompt(self, task: Task) -> tuple[Message, ...]:
         """Return instructions and question; compact: the question alone."""
@@ -106,7 +111,10 @@ class SearchQAEnv(ToolEnv):
             return (question,)
         limits = task.limits or self.limits
         searches = limits.tool_budgets.get("search", limits.max_turns)
-        calls = self.dialect.instructions(self.specs)
+        n = limits.max_calls_per_turn
+        if n not in self._instructions:
+            self._instructions[n] = self.dialect.instructions(self.specs, n)
+        calls = self._instructions[n]
         system = INSTRUCTIONS.format(calls=calls, turns=limits.max_turns, searches=searches)
         return (Message.of("system", system), question)
 
@@ -131,19 +139,20 @@ class SearchQAEnv(ToolEnv):
         """Return the documents as the policy reads them: escaped, each cut to its share."""
         share = max(80, max_chars // max(1, len(documents)))
         return tuple(
-            DocRef(d.id, d.title, shorten(escape_reserved(d.text), share)[0], d.rank, d.score) for d in documents
+            DocRef(d.id, self._escaped(d.title, TITLE_CHARS), self._escaped(d.text, share), d.rank, d.score)
+            for d in documents
         )
+
+    def _escaped(self, text: str, max_chars: int) -> str:
+        return shorten(escape_reserved(text, self.toolbox.tools), max_chars)[0]
 
     def render_result(self, call: ToolCall, result: ToolResult) -> str:
         """Return the passages as a numbered list; compact: one line, the title where the text lacks it."""
         if self.observation == "compact":
-            return " | ".join(_line(escape_reserved(d.title), d.text) for d in result.documents) or "nothing"
+            return " | ".join(_line(d.title, d.text) for d in result.documents) or "nothing"
         if not result.documents:
             return "nothing found"
-        return "\n".join(
-            f"[{n}] {escape_reserved(d.title)} (doc:{escape_reserved(d.id)})\n{d.text}"
-            for n, d in enumerate(result.documents, 1)
-        )
+        return "\n".join(f"[{n}] {d.title} (doc:{d.id})\n{d.text}" for n, d in enumerate(result.documents, 1))
 
     def status(self, episode: Episode) -> str:
         """Return the searches left; nothing in compact mode."""

@@ -73,7 +73,9 @@ def open_source(world: Any, tasks: Any) -> TaskSource:
         world = DEFAULT_WORLD
     if isinstance(world, TaskSource):
         return world
-    if isinstance(world, str | worlds.World):
+    if isinstance(world, worlds.World):
+        return worlds.SyntheticTasks(world.spec)
+    if isinstance(world, str):
         return worlds.SyntheticTasks.parse(world)
     raise ConfigError(f"world={world!r:.80}: give a spec such as {DEFAULT_WORLD!r}, a World, or a TaskSource")
 

@@ -17,7 +17,7 @@ CITATION = re.compile(r"\s*\[doc:([^\[\]\s]{1,200})\]\s*$")
 def search_tools(k: int) -> tuple[Tool, ...]:
     """Return the four tools; `k` is how many passages a search returns unless the call says otherwise."""
 
-    def search(query: str, ctx: ToolContext, k: int = k) -> ToolOutput:
+    def search(query: str, ctx: ToolContext, k: int = k) -> ToolOutput:  # noqa: D417 (policies never see ctx)
         """Search the corpus for passages.
 
         Args:
@@ -35,7 +35,7 @@ def search_tools(k: int) -> tuple[Tool, ...]:
     return tool(search), tool(name="open")(open_), tool(find), tool(final=True)(answer)
 
 
-def open_(doc_id: str, ctx: ToolContext, page: int = 1) -> ToolOutput:
+def open_(doc_id: str, ctx: ToolContext, page: int = 1) -> ToolOutput:  # noqa: D417
     """Open a passage by its id and read it whole.
 
     Args:
@@ -52,7 +52,7 @@ def open_(doc_id: str, ctx: ToolContext, page: int = 1) -> ToolOutput:
     return ToolOutput({"id": passage.id, "page": page, "pages": pages}, (Passage(passage.id, passage.title, text),))
 
 
-def find(pattern: str, ctx: ToolContext) -> ToolOutput:
+def find(pattern: str, ctx: ToolContext) -> ToolOutput:  # noqa: D417
     """Find text in the passage opened last.
 
     Args:

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from agentgym.errors import DataError, MissingExtraError
@@ -115,10 +116,11 @@ def convert(source: Path, target: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
         packed = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name)
     # The configuration of a model read from GGUF cannot be saved: rebuild the model without that entry.
-    config = copy.deepcopy(packed.config)
+    config: Any = copy.deepcopy(packed.config)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    model = LlamaForCausalLM(config)
+    with torch.random.fork_rng(devices=[]):
+        model = LlamaForCausalLM(config)
     model.load_state_dict(packed.state_dict())
     with no_bars():
         model.save_pretrained(target)

@@ -53,6 +53,7 @@ def load(
         options: Handed to `HFPolicy`.
     """
     tokenizer = make_tokenizer(closed_vocabulary() if words is None else words, tools, max_context)
+    ids = tokenizer.convert_tokens_to_ids
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=size,
@@ -64,11 +65,12 @@ def load(
         max_position_embeddings=max_context,
         rope_parameters={"rope_type": "default", "rope_theta": 1000.0},
         tie_word_embeddings=False,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=int(ids(PAD)),
+        eos_token_id=int(ids(END)),
         bos_token_id=None,
     )
-    model = LlamaForCausalLM(config)
+    with torch.random.fork_rng(devices=[]):  # transformers draws weights of its own, which are replaced
+        model = LlamaForCausalLM(config)
     initialize(model, seed)
     return HFPolicy(model, tokenizer, max_context=max_context, **options)
 
@@ -108,8 +110,8 @@ def make_tokenizer(words: Sequence[str], tools: Sequence[str], max_context: int)
 
 
 @torch.no_grad()
-def initialize(model: LlamaForCausalLM, seed: int) -> None:
-    """Set the weights: matrices N(0, 1 / fan-in), with what lets attention copy from the first step on.
+def initialize(model: Any, seed: int) -> None:
+    """Set the weights of a LlamaForCausalLM: matrices N(0, 1 / fan-in), with what lets attention copy from the first step on.
 
     Value and output projections are near the identity, keys are half queries, and the output head starts as a copy
     of the embeddings (but is not tied to them). With the usual standard deviation of 0.02 a model of this size does

@@ -21,7 +21,8 @@ def test_keys_and_specs_are_inverse(seed, entities):
 @given(st.integers(MIN_ENTITIES, MAX_ENTITIES))
 def test_types_add_up(entities):
     sizes = counts(entities)
-    assert sum(sizes.values()) == entities and min(sizes.values()) >= 10
+    assert sum(sizes.values()) == entities
+    assert min(sizes.values()) >= 10
 
 
 @given(SEEDS, st.integers(1, 3000))
@@ -45,7 +46,8 @@ def test_draws_repeat_and_stay_in_range(seed, size, count):
     first, second = Draw("test", seed), Draw("test", seed)
     assert [first.below(size) for _ in range(100)] == [second.below(size) for _ in range(100)]
     some = first.some(range(size), count)
-    assert len(set(some)) == len(some) == min(size, count) and set(some) <= set(range(size))
+    assert len(set(some)) == len(some) == min(size, count)
+    assert set(some) <= set(range(size))
 
 
 @given(SEEDS, st.integers(MIN_ENTITIES, 600))

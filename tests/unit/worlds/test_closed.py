@@ -18,7 +18,7 @@ def made() -> list[ClosedWorld]:
 
 def test_every_token_is_in_the_vocabulary_and_texts_are_short(made):
     vocabulary = worlds.closed_vocabulary()
-    assert len(set(w.lower() for w in vocabulary)) == len(vocabulary)
+    assert len({w.lower() for w in vocabulary}) == len(vocabulary)
     for world in made:
         for passage in world.passages():
             tokens = passage.text.split()
@@ -99,4 +99,9 @@ def test_rubrics_and_nuggets_say_the_path_in_words(made):
     assert task.gold.nuggets[2].text == f"{names[2]} was born in {names[3]}."
     assert task.gold.nuggets[2].doc_ids == (task.gold.doc_ids[2],)
     slots = worlds.rubric_slots(task.gold)
-    assert {slot: e.name for slot, e in slots.items()} == {"E0": names[4], "E1": names[1], "E2": names[2], "E3": names[3]}
+    assert {slot: e.name for slot, e in slots.items()} == {
+        "E0": names[4],
+        "E1": names[1],
+        "E2": names[2],
+        "E3": names[3],
+    }

@@ -102,7 +102,8 @@ def test_distractor_pages_deny_what_they_tell(world, triples):
 def test_pages_have_50_to_100_words(world):
     lengths = [len(p.text.split()) for p in world.passages()]
     assert len(lengths) == world.n_passages == SIZE + SIZE // 10
-    assert min(lengths) >= 50 and max(lengths) <= 100
+    assert min(lengths) >= 50
+    assert max(lengths) <= 100
 
 
 def test_answers_are_unique_by_execution_over_all_facts(world, tasks, triples):
@@ -123,8 +124,9 @@ def test_answers_are_unique_by_execution_over_all_facts(world, tasks, triples):
             years = {head: int(tail[1:]) for head, relation, tail in gold.path[2:4] if relation in KEY_YEAR.values()}
             winner = gold.path[-1][0]
             loser = next(h for h in years if h != winner)
-            order = "before" if f" before <E2>" in gold.rubrics[-1].text else "after"
-            assert (years[winner] < years[loser]) == (order == "before") and years[winner] != years[loser]
+            order = "before" if " before <E2>" in gold.rubrics[-1].text else "after"
+            assert (years[winner] < years[loser]) == (order == "before")
+            assert years[winner] != years[loser]
             assert tails[loser, gold.path[-1][1]] != {answer.id}
         last = gold.path[-1]
         assert answer.id in (last[2], last[0])
@@ -149,7 +151,8 @@ def test_questions_name_their_starts_alone_and_without_doubt(world, tasks):
 def test_gold_has_what_rewards_need(tasks):
     for task in tasks:
         gold = task.gold
-        assert len(gold.doc_ids) <= 4 and len(gold.path) == len(gold.path_doc_ids)
+        assert len(gold.doc_ids) <= 4
+        assert len(gold.path) == len(gold.path_doc_ids)
         assert set(gold.doc_ids) == set(gold.path_doc_ids)
         assert len(gold.nuggets) == len(gold.path) <= len(gold.rubrics)
         slots = worlds.rubric_slots(gold)
@@ -157,7 +160,8 @@ def test_gold_has_what_rewards_need(tasks):
         assert used == set(slots)
         assert [e.role for e in gold.entities].count("answer") == 1
         assert all((e.hop == 0) == (e.role == "start") for e in gold.entities)
-        assert task.hops == (len(gold.path) if task.kind == "chain" else task.hops) and 1 <= task.hops <= 4
+        assert task.hops == (len(gold.path) if task.kind == "chain" else task.hops)
+        assert 1 <= task.hops <= 4
         assert not task.meta
 
 
@@ -169,7 +173,8 @@ def test_start_entities_and_entity_answers_share_the_split(world):
         answers = {e.id for t in tasks for e in t.gold.entities if e.role == "answer" and e.id[0] != YEAR}
         assert {world.split_of(e) for e in starts[split] | answers} == {split}
         assert {t.split for t in tasks} == {split}
-    assert not starts["train"] & starts["dev"] and not starts["train"] & starts["test"]
+    assert not starts["train"] & starts["dev"]
+    assert not starts["train"] & starts["test"]
 
 
 def test_the_oracle_finds_every_gold_passage(world, tasks):
@@ -199,7 +204,9 @@ def test_unknown_entities_are_named(world, bad):
 
 def test_an_empty_split_names_the_smallest_size_that_works():
     source = worlds.SyntheticTasks.parse("synthetic:natural?entities=100&seed=2&kinds=intersection")
-    with pytest.raises(ConfigError, match=r"'test' of synthetic:natural\?entities=100&seed=2 .*entities=(\d+)") as error:
+    with pytest.raises(
+        ConfigError, match=r"'test' of synthetic:natural\?entities=100&seed=2 .*entities=(\d+)"
+    ) as error:
         source.split("test")
     size = int(re.findall(r"entities=(\d+)$", str(error.value))[0])
     assert worlds.SyntheticTasks.parse(f"synthetic:natural?entities={size}&seed=2&kinds=intersection").split("test")

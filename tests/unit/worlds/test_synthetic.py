@@ -104,7 +104,8 @@ def test_the_cache_drops_what_was_used_longest_ago_and_keeps_the_newest():
     cache.world(b, ClosedWorld)
     assert cache.world(a, ClosedWorld) is first
     cache.world(c, ClosedWorld)
-    assert len(cache) == 2 and cache.world(a, ClosedWorld) is first
+    assert len(cache) == 2
+    assert cache.world(a, ClosedWorld) is first
     tiny = WorldCache(max_entities=1)
     assert tiny.world(a, ClosedWorld) is tiny.world(a, ClosedWorld)
 
@@ -122,7 +123,8 @@ def test_pools_keep_the_splits_apart_and_balance_kinds():
         assert len(used[split]) == n_worlds
         first = [t.kind for t in tasks[: 6 * n_worlds]]
         assert {first.count(kind) for kind in KINDS} == {n_worlds}
-    assert not used["train"] & used["dev"] and not used["dev"] & used["test"]
+    assert not used["train"] & used["dev"]
+    assert not used["dev"] & used["test"]
 
 
 def test_default_pool_has_256_worlds_and_one_seed_makes_one_world():
@@ -138,7 +140,8 @@ def test_default_pool_has_256_worlds_and_one_seed_makes_one_world():
 )
 def test_sources_are_deterministic_filtered_and_found_by_id(text):
     source = worlds.SyntheticTasks.parse(text)
-    assert source.key == text and worlds.SyntheticTasks.parse(source.key).kinds == source.kinds
+    assert source.key == text
+    assert worlds.SyntheticTasks.parse(source.key).kinds == source.kinds
     assert {t.kind for t in source.split("train")} == set(source.kinds)
     drawn = [source.sample("train", stream("draw", i)) for i in range(20)]
     assert [source.sample("train", stream("draw", i)) for i in range(20)] == drawn
