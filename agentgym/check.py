@@ -92,8 +92,8 @@ def iter_checks(env_id: str, **kwargs: Any) -> Iterator[CheckResult]:
 def _gymnasium(env: gym.Env[Any, Any]) -> str:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        gymnasium_check_env(env.unwrapped, skip_render_check=True)
-    return "; ".join(str(w.message) for w in caught if "should" in str(w.message) or "WARN" in str(w.message))
+        gymnasium_check_env(env.unwrapped)
+    return "; ".join(str(w.message) for w in caught)
 
 
 def _play(env: ToolEnv, seed: int, noise: float) -> Trajectory:

@@ -12,13 +12,14 @@ import numpy as np
 from agentgym import hooks, schema
 from agentgym.dialects import Dialect, Parsed
 from agentgym.episode import Episode, digest, limits_of
-from agentgym.errors import ConfigError, EnvError, ResetNeededError, suggestion
+from agentgym.errors import ConfigError, EnvError, ResetNeededError, ServiceError, suggestion
 from agentgym.rewards import Suite, as_info, build_suite
 from agentgym.sanitize import clip_action
 from agentgym.seeding import stream
 from agentgym.spaces import UnicodeText
 from agentgym.task import Limits, Task, TaskSource
 from agentgym.tools import Tool, Toolbox, ToolContext
+from agentgym.tools.toolbox import copy_state
 from agentgym.tools.waiting import run_at_once, run_waiting
 from agentgym.types import JSON, DocRef, Message, ToolCall, ToolResult, Trajectory, Turn
 
@@ -35,7 +36,7 @@ class ToolEnv(gym.Env[str, str]):
     scoring, records and snapshots are here and the same for every family.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["ansi"]}  # noqa: RUF012 (gymnasium declares it so)
+    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012 (gymnasium declares it so)
     can_snapshot: ClassVar[bool] = True
     example_actions: ClassVar[tuple[str, ...]] = ("",)
     """Valid actions in the tags dialect; the action space samples from them."""
@@ -203,6 +204,16 @@ class ToolEnv(gym.Env[str, str]):
         return self._score(episode)
 
     async def _call(self, episode: Episode, calls: Sequence[ToolCall]) -> tuple[ToolResult, ...]:
+        if len(calls) == 1:
+            return await self._call_each(episode, calls)
+        kept = copy_state(episode.state), dict(episode.used), set(episode.seen)
+        try:
+            return await self._call_each(episode, calls)
+        except ServiceError:  # the turn did not happen: neither did its first calls
+            episode.state, episode.used, episode.seen = kept
+            raise
+
+    async def _call_each(self, episode: Episode, calls: Sequence[ToolCall]) -> tuple[ToolResult, ...]:
         results = []
         for n, call in enumerate(calls):
             context = ToolContext(

@@ -202,7 +202,7 @@ def closed_rows(n_worlds: int) -> list[dict]:
         answers[task.gold.path[-1][1]][task.gold.answers[0].text] += 1
     records = [r for w in made for r in measure(w, tasks[w.key], answers)]
     rows = []
-    for kind in ("1", "2a", "2b", "3a", "3b", "4"):
+    for kind in ("1", "2a", "2b", "2c", "3a", "3b", "4"):
         mine = [r for r in records if r["kind"] == kind]
         chance = 1 / len(COUNTRIES if mine[0]["answer"] == "country" else CITIES)
         rows.append(

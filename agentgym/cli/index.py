@@ -15,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build = actions.add_parser("build", help="build an index from passages")
     build.add_argument("passages", nargs="+", type=existing_path, help="JSON lines of {id, title, text}; .gz too")
     build.add_argument("--out", required=True, type=Path, help="folder to make")
+    build.add_argument("--overwrite", action="store_true", help="replace an index that is there already")
     info = actions.add_parser("info", help="show an index's manifest and verify its checksums")
     info.add_argument("index", type=existing_path)
     for action in (build, info):  # also after the action's own arguments
@@ -28,7 +29,9 @@ def run(args: argparse.Namespace) -> int:
 
     if args.action == "build":
         started = time.monotonic()
-        build_index(args.passages, args.out, progress=None if args.quiet else _progress)
+        build_index(
+            args.passages, args.out, overwrite=args.overwrite, progress=None if args.quiet else _progress
+        )
         took = time.monotonic() - started
         body = {**index_info(args.out), "seconds": round(took, 2)}
     else:

@@ -15,7 +15,7 @@ def add_env_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("env", metavar="ENV", help='environment id, e.g. "SearchQA-v0"')
     parser.add_argument("--world", help='world spec, e.g. "synthetic:natural?entities=1000&seed=0"')
     parser.add_argument("--tasks", type=existing_text, help="question file (JSON, JSON lines, .gz)")
-    parser.add_argument("--index", type=existing_text, help="folder made by `agentgym index build`")
+    parser.add_argument("--index", type=existing_text, help="folder made by `agentgym index build`, or a file of passages")
     parser.add_argument("--reward", help="preset or component name")
     parser.add_argument("--dialect", choices=("tags", "json"), help="how a call is written")
     parser.add_argument("--observation", choices=("full", "compact"), help="how results are shown")

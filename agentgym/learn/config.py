@@ -14,7 +14,7 @@ from agentgym.learn.sft import SftConfig
 class TrainConfig(OptimConfig):
     """The reinforcement-learning loop."""
 
-    steps: int = 200
+    steps: int = 140
     """Learner steps; one batch of rollouts each."""
     max_cpu_s: float = 0.0
     """CPU-seconds after which no further step is begun, warm start included; 0: no limit."""

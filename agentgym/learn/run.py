@@ -32,7 +32,7 @@ from agentgym.types import JSON, Group, StepRecord, TokenRows
 PACKAGES = ("agentic-gym", "gymnasium", "numpy", "torch", "transformers", "bm25s")
 
 TINY_WORLD = {
-    "world": "synthetic:closed?worlds=256&kinds=1,2a,2b,3a,3b",
+    "world": "synthetic:closed?worlds=256&kinds=1,2a,2b,2c,3a,3b",
     "observation": "compact",
     "reward": "search",
     "k": 2,
@@ -47,7 +47,7 @@ class DemonstrationConfig:
     policy: str = "scripted"
     """Who demonstrates."""
     episodes: int = 2_000
-    noise: float = 0.6
+    noise: float = 0.45
     """Chance of a bad action per turn: a competent but careless demonstrator leaves something to learn."""
 
 
@@ -168,9 +168,7 @@ class Run:
         tasks = [source.sample(split, rng) for _ in range(c.demonstrations.episodes)]
         sampling = SamplingConfig(max_tokens=c.sampling.max_tokens, oracle_noise=c.demonstrations.noise)
         writer = Demonstrator(self.demonstrator, self.policy)
-        groups = run_groups(
-            self.pool, writer, tasks, group_size=1, key=(c.seed, -1), sampling=sampling, concurrency=64
-        )
+        groups = run_groups(self.pool, writer, tasks, group_size=1, key=(c.seed, -1), sampling=sampling, concurrency=64)
         records = [t for g in groups for t in g.trajectories]
         broken = next((t for t in records if t.error), None)
         if broken is not None:

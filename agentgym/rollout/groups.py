@@ -14,6 +14,7 @@ from agentgym.rollout.batcher import Batcher
 from agentgym.rollout.episode import SamplingConfig, run_episode
 from agentgym.rollout.policy import Policy
 from agentgym.task import Task
+from agentgym.tools.waiting import run_waiting
 from agentgym.types import Group, Trajectory
 
 OnTrajectory = Callable[[Trajectory], None]
@@ -124,5 +125,5 @@ async def run_groups_async(
 
 
 def run_groups(pool: EnvPool, policy: Policy, tasks: Sequence[Task], **options: Any) -> list[Group]:
-    """Run `run_groups_async` to its end; for callers without an event loop."""
-    return asyncio.run(run_groups_async(pool, policy, tasks, **options))
+    """Run `run_groups_async` to its end, also from a notebook, whose thread runs an event loop already."""
+    return run_waiting(run_groups_async(pool, policy, tasks, **options))

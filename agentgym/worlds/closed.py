@@ -29,6 +29,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "1": ("birthplace",),
     "2a": ("birthplace", "country"),
     "2b": ("author", "birthplace"),
+    "2c": ("spouse", "birthplace"),
     "3a": ("author", "birthplace", "country"),
     "3b": ("author", "spouse", "birthplace"),
     "4": ("author", "spouse", "birthplace", "country"),
@@ -38,6 +39,7 @@ QUESTIONS = {
     "1": "birthplace of {} ?",
     "2a": "homeland of {} ?",
     "2b": "birthplace of author of {} ?",
+    "2c": "birthplace of spouse of {} ?",
     "3a": "homeland of author of {} ?",
     "3b": "birthplace of spouse of author of {} ?",
     "4": "homeland of spouse of author of {} ?",
@@ -136,7 +138,7 @@ class ClosedWorld(World):
             yield Passage(entity_id, name, f"{name} {stated or '.'}")
 
     def tasks(self, split: str) -> LazyTasks:
-        """Return the 96 tasks of this world: kinds in turn, starts in a drawn order."""
+        """Return the 112 tasks of this world: kinds in turn, starts in a drawn order."""
         check_split(split)
         if split != self.split:
             raise ConfigError(

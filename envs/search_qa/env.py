@@ -63,7 +63,7 @@ class SearchQAEnv(ToolEnv):
         Args:
             world: A spec such as "synthetic:natural?entities=1000&seed=0", a World, or a source of worlds.
             tasks: A question file, a list of Task, or a TaskSource.
-            index: Folder made by `agentgym index build`.
+            index: Folder made by `agentgym index build`, or a file of passages to index in memory.
             retriever: Name of a registered backend, or a Retriever to search instead of index and world.
             reward: A preset, component name, expression or Suite.
             dialect: "tags" or "json".

@@ -28,7 +28,7 @@ def score(
         model: The model.
         codec: Its tokenizer.
         renderer: Renders a context afresh, with the generation prompt.
-        contexts: Conversations, one per target.
+        contexts: Conversations, one per target; one that is too long for the model loses its beginning.
         prefix: What the policy would write before the target.
         targets: Texts to score.
         suffix: What it would write after it; tokenised along, so that borders fall where they would in sampling.
@@ -38,7 +38,7 @@ def score(
         Per pair one number for each token that overlaps the target's characters.
 
     Raises:
-        ConfigError: If contexts and targets differ in number, or a pair is longer than the model's context.
+        ConfigError: If contexts and targets differ in number.
     """
     if len(contexts) != len(targets):
         raise ConfigError(f"score: {len(contexts)} contexts for {len(targets)} targets; give one context per target")
@@ -49,10 +49,8 @@ def score(
             rendered[id(context)] = renderer.start(context, ())
         start = rendered[id(context)]
         ids, inside = codec.covering(prefix + target + suffix, len(prefix), len(prefix) + len(target))
-        if len(start) + len(ids) > model.max_context:
-            raise ConfigError(
-                f"score: context and target have {len(start) + len(ids)} tokens; the model reads {model.max_context}"
-            )
+        # Where both do not fit, the oldest tokens go: one long episode must not cost the others their scores.
+        start = start[max(0, len(start) + len(ids) - model.max_context) :]
         rows.append((start + ids, [len(start) + i for i in inside]))
     found: list[list[float]] = [[] for _ in rows]
     order = sorted((i for i in range(len(rows)) if rows[i][1]), key=lambda i: -len(rows[i][0]))
@@ -60,11 +58,13 @@ def score(
         while order:
             n = max(1, max_tokens // len(rows[order[0]][0]))
             part, order = order[:n], order[n:]
-            batch = TokenRows(
-                tuple(tuple(rows[i][0]) for i in part),
-                tuple(tuple(int(at in wanted) for at in range(len(rows[i][0]))) for i in part for wanted in [set(rows[i][1])]),
-            )
-            values = logprobs(model, batch).tolist()
+            ids_mask = [(tuple(rows[i][0]), _mask(*rows[i])) for i in part]
+            values = logprobs(model, TokenRows(*zip(*ids_mask, strict=True))).tolist()
             for i, row in zip(part, values, strict=True):
                 found[i] = [row[at] for at in rows[i][1]]
     return found
+
+
+def _mask(ids: list[int], wanted: list[int]) -> tuple[int, ...]:
+    chosen = set(wanted)
+    return tuple(int(at in chosen) for at in range(len(ids)))

@@ -53,7 +53,7 @@ def load(
         options: Handed to `HFPolicy`.
     """
     tokenizer = make_tokenizer(closed_vocabulary() if words is None else words, tools, max_context)
-    ids = tokenizer.convert_tokens_to_ids
+    ids = tokenizer.get_vocab()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=size,
@@ -65,8 +65,8 @@ def load(
         max_position_embeddings=max_context,
         rope_parameters={"rope_type": "default", "rope_theta": 1000.0},
         tie_word_embeddings=False,
-        pad_token_id=int(ids(PAD)),
-        eos_token_id=int(ids(END)),
+        pad_token_id=ids[PAD],
+        eos_token_id=ids[END],
         bos_token_id=None,
     )
     with torch.random.fork_rng(devices=[]):  # transformers draws weights of its own, which are replaced

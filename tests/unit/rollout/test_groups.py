@@ -24,7 +24,7 @@ def test_results_do_not_depend_on_concurrency(pool, policy):
         groups = run_groups(pool, policy, _tasks(pool, 6), group_size=3, key=(7, 2), concurrency=concurrency)
         lines.append([to_line(t) for t in _flat(groups)])
     assert lines[0] == lines[1] == lines[2]
-    assert len({t for t in lines[0]}) == 18
+    assert len(set(lines[0])) == 18
 
 
 def test_all_live_episodes_are_batched_together(pool, policy):

@@ -116,7 +116,7 @@ def test_pools_keep_the_splits_apart_and_balance_kinds():
     used = {}
     for split, n_worlds in (("train", 6), ("dev", 8), ("test", 8)):
         tasks = source.split(split)
-        assert len(tasks) == n_worlds * 96
+        assert len(tasks) == n_worlds * 112
         assert {t.split for t in tasks} == {split}
         assert len({t.id for t in tasks}) == len(tasks)
         used[split] = {t.world for t in tasks}
@@ -128,7 +128,7 @@ def test_pools_keep_the_splits_apart_and_balance_kinds():
 
 
 def test_default_pool_has_256_worlds_and_one_seed_makes_one_world():
-    assert len(worlds.SyntheticTasks.parse("synthetic:closed").split("train")) == 256 * 96
+    assert len(worlds.SyntheticTasks.parse("synthetic:closed").split("train")) == 256 * 112
     single = worlds.SyntheticTasks.parse("synthetic:closed?seed=3&kinds=1,4")
     assert {(t.world, t.kind) for t in single.split("train")} == {("synthetic:closed?seed=3", k) for k in "14"}
     with pytest.raises(ConfigError, match="belongs to the split 'train'"):
@@ -152,7 +152,7 @@ def test_sources_are_deterministic_filtered_and_found_by_id(text):
 
 @pytest.mark.parametrize(
     "bad",
-    ["", "synthetic:closed?seed=1#96", "synthetic:closed?seed=1#-1", "synthetic:closed?seed=1#train.3", "other#1",
+    ["", "synthetic:closed?seed=1#112", "synthetic:closed?seed=1#-1", "synthetic:closed?seed=1#train.3", "other#1",
      "synthetic:natural?entities=150&seed=0#test", "synthetic:natural?entities=150&seed=0#test.99999", "synthetic#train.0"],
 )  # fmt: skip
 def test_unknown_ids_are_refused(bad):

@@ -1,0 +1,78 @@
+"""Scoring: the numbers of an independent forward pass, for exactly the tokens of the target."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from agentgym.errors import ConfigError  # noqa: E402
+from agentgym.rewards.component import Scorer  # noqa: E402
+from agentgym.types import Message  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+SHORT = [Message.of("user", "birthplace of Ada ?")]
+LONG = [
+    Message.of("system", "Ada Lund"),
+    *SHORT,
+    Message.of("assistant", "<search>Ada</search>"),
+    Message.of("tool", "Ada : born Lund . | Lund : in Norland ."),
+]
+PAIRS = [(SHORT, "Lund"), (LONG, "Lund"), (LONG, "Lund in Norland"), (SHORT, "Ada born"), (LONG, "Oldhaven")]
+PREFIX, SUFFIX = "<answer>", "</answer>"
+
+
+@torch.no_grad()
+def independent(policy, context, target, prefix=PREFIX):
+    """Score one pair by the whole model, finding the target's tokens from what each one decodes to."""
+    start = policy.renderer.start(context, ())
+    text = prefix + target + SUFFIX
+    ids = policy.tokenizer(text, add_special_tokens=False)["input_ids"]
+    logits = policy.model(input_ids=torch.tensor([[*start, *ids]]), use_cache=False).logits[0].float()
+    found, begin, end = [], len(prefix), len(prefix) + len(target)
+    for i, token in enumerate(ids):
+        a, b = len(policy._codec.decode(ids[:i])), len(policy._codec.decode(ids[: i + 1]))
+        if a < end and b > begin:
+            found.append(float(logits[len(start) + i - 1].log_softmax(-1)[token]))
+    return found
+
+
+def test_scores_are_those_of_an_independent_forward_pass(policy):
+    assert isinstance(policy, Scorer)
+    contexts, targets = zip(*PAIRS, strict=True)
+    found = policy.score(contexts, PREFIX, targets, SUFFIX)
+    for (context, target), values in zip(PAIRS, found, strict=True):
+        assert values
+        assert values == pytest.approx(independent(policy, context, target), abs=1e-5)
+
+
+def test_borders_are_those_of_the_whole_text(policy):
+    """Behind a blank, the first token of a target may start before it; it belongs to the target."""
+    prefix = "the author : "
+    (found,) = policy.score([SHORT], prefix, ["Lund in"], SUFFIX)
+    assert found == pytest.approx(independent(policy, SHORT, "Lund in", prefix), abs=1e-5)
+
+
+def test_batching_and_missing_offsets_change_nothing(policy, monkeypatch):
+    from agentgym.policies.hf import scorer
+
+    contexts, targets = zip(*PAIRS, strict=True)
+    usual = policy.score(contexts, PREFIX, targets, SUFFIX)
+    small = scorer.score(
+        policy._causal, policy._codec, policy.renderer, contexts, PREFIX, targets, SUFFIX, max_tokens=1
+    )
+    monkeypatch.setattr(policy._codec, "_backend", None)
+    bare = policy.score(contexts, PREFIX, targets, SUFFIX)
+    for a, b, c in zip(usual, small, bare, strict=True):
+        assert a == pytest.approx(b, abs=1e-5)
+        assert a == pytest.approx(c, abs=1e-6)
+
+
+def test_edges(fresh):
+    assert fresh.score([], PREFIX, [], SUFFIX) == []
+    assert fresh.score([SHORT, SHORT], PREFIX, ["", "Lund"], SUFFIX)[0] == []
+    with pytest.raises(ConfigError, match="one context per target"):
+        fresh.score([SHORT], PREFIX, [], SUFFIX)
+    endless = [Message.of("user", "Ada " * 2 * fresh.max_context)]
+    (found,) = fresh.score([endless], PREFIX, ["Lund"], SUFFIX)
+    assert len(found) == 1
+    assert not torch.is_grad_enabled() or fresh.logprobs is not None
