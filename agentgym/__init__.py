@@ -10,7 +10,7 @@ from agentgym.check import check_env
 from agentgym.env import ToolEnv
 from agentgym.errors import AgentGymError, ToolError
 from agentgym.registry import Registry
-from agentgym.rewards import Cap, Component, Gate, Suite, build_suite, reward
+from agentgym.rewards import Cap, Component, EpisodeView, Suite, build_suite, reward
 from agentgym.rollout import (
     EnvPool,
     Policy,
@@ -36,7 +36,7 @@ __all__ = [
     "Completion",
     "Component",
     "EnvPool",
-    "Gate",
+    "EpisodeView",
     "Gold",
     "Limits",
     "Passage",

@@ -128,7 +128,7 @@ class _AnswerComponent(Component):
 
 
 class AnswerEM(_AnswerComponent):
-    """Row 1: 1 if the answer equals an alias after robust normalisation."""
+    """1 if the answer equals an alias after robust normalisation."""
 
     name = "answer_em"
     failure_max = 0.0
@@ -136,14 +136,14 @@ class AnswerEM(_AnswerComponent):
 
 
 class AnswerF1(_AnswerComponent):
-    """Row 2: the best token F1 over aliases. Graded: success means F1 = 1."""
+    """The best token F1 over aliases. Graded: success means F1 = 1."""
 
     name = "answer_f1"
     measure = robust_f1
 
 
 class AnswerCover(_AnswerComponent):
-    """Row 3: 1 if the answer contains an alias as a run of tokens, within guards against lists."""
+    """1 if the answer contains an alias as a run of tokens, within guards against lists."""
 
     name = "answer_cover"
     failure_max = 0.0

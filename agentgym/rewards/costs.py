@@ -23,7 +23,7 @@ def policy_error(turn: Turn) -> str:
 
 
 class AllValid(Component):
-    """Row 6: 1 if no turn had an error of the policy's making. Padding with valid turns cannot raise it."""
+    """1 if no turn had an error of the policy's making. Padding with valid turns cannot raise it."""
 
     name = "all_valid"
     scope = "trajectory"
@@ -45,7 +45,7 @@ class _TurnCost(Component):
 
 
 class StepCost(_TurnCost):
-    """Row 32: −1 per turn."""
+    """−1 per turn."""
 
     name = "step_cost"
 
@@ -55,7 +55,7 @@ class StepCost(_TurnCost):
 
 
 class CallCost(_TurnCost):
-    """Row 32: −1 per call that was run, successful or not."""
+    """−1 per call that was run, successful or not."""
 
     name = "call_cost"
     range = (float("-inf"), 0.0)
@@ -69,7 +69,7 @@ class CallCost(_TurnCost):
 
 
 class InvalidAction(_TurnCost):
-    """Row 32: −1 for a turn with an error of the policy's making: a bad action or a failed call."""
+    """−1 for a turn with an error of the policy's making: a bad action or a failed call."""
 
     name = "invalid_action"
 
@@ -80,7 +80,7 @@ class InvalidAction(_TurnCost):
 
 
 class Forgery(Component):
-    """Row 33: −1 the first time that the policy wrote what only the environment may write (E_RESERVED)."""
+    """−1 the first time that the policy wrote what only the environment may write (E_RESERVED)."""
 
     name = "forgery"
     scope = "turn"

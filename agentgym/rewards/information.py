@@ -39,7 +39,7 @@ class Plan:
 
 
 class InformationGain(DeferredComponent):
-    """Row 8: Φ_t − Φ_{t−1}, Φ_t the probability of the best gold answer after what turn t showed.
+    """Φ_t − Φ_{t−1}, Φ_t the probability of the best gold answer after what turn t showed.
 
     p = exp(mean log-probability of the target's tokens), the maximum over answers and aliases is taken first,
     then the difference. Increments are never clipped, so they add up to Φ_last − Φ_first: asking nonsense first

@@ -28,7 +28,7 @@ class GainState:
 
 
 class RetrievalGain(Component):
-    """Row 9: ΔΦ, Φ = recall of gold documents among those shown.
+    """ΔΦ, Φ = recall of gold documents among those shown.
 
     Where the task names no documents, Φ is the share of gold answers that occur as a run of tokens in the title
     or shown text of a document; yes/no answers cannot be found that way and are left out. Only documents of
@@ -96,7 +96,7 @@ class NoveltyState:
 
 
 class QueryNovelty(Component):
-    """Row 10: −1 for a turn with a search that shows more than K documents again, or repeats a query.
+    """−1 for a turn with a search that shows more than K documents again, or repeats a query.
 
     A round is one successful call that has the query argument; calls without it (opening a shown document) are
     not asked to be novel. Cost only: random queries that are always novel earn nothing.

@@ -1,7 +1,8 @@
 """SearchQA-v0: answer a question by searching a corpus of passages."""
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +17,7 @@ from agentgym.errors import ConfigError
 from agentgym.retrieval import Retriever, open_retriever
 from agentgym.sanitize import escape_reserved, shorten
 from agentgym.task import Limits, Task
+from agentgym.tools import Tool
 from agentgym.types import JSON, DocRef, Message, ToolCall, ToolResult
 
 LIMITS = Limits(max_turns=6, tool_budgets={"search": 4}, max_result_chars=2_400)
@@ -29,6 +31,7 @@ TITLE_CHARS = 200
 """Longer titles are cut as texts are."""
 EARLY_GUESS = 0.35
 """Share of an oracle's bad actions that are early guesses; the rest are useless searches."""
+OWN_TOOLS = frozenset({"search", "open", "find", "answer"})
 NAME = re.compile(r"\b[A-Z][\w'-]*")
 
 
@@ -56,6 +59,7 @@ class SearchQAEnv(ToolEnv):
         limits: Limits | Mapping[str, Any] | None = None,
         split: str | None = None,
         k: int = 3,
+        tools: Sequence[Tool] = (),
         render_mode: str | None = None,
     ) -> None:
         """Choose questions (`world` or `tasks`) and corpus (`index`, `retriever`, else the task's world).
@@ -71,6 +75,7 @@ class SearchQAEnv(ToolEnv):
             limits: Limits of an episode that a task does not set itself; a table changes some of the default ones.
             split: Where `reset` draws tasks from; the source's own default without it ("train", "all" for files).
             k: Passages per search unless the call says otherwise.
+            tools: Further tools beside search, open, find and answer.
             render_mode: "ansi" or None.
 
         Raises:
@@ -93,7 +98,7 @@ class SearchQAEnv(ToolEnv):
         super().__init__(
             env_id="SearchQA-v0",
             source=open_source(world, tasks),
-            tools=search_tools(k),
+            tools=(*search_tools(k), *tools),
             reward=reward,
             dialect=dialect,
             observation=observation,
@@ -147,7 +152,10 @@ class SearchQAEnv(ToolEnv):
         return shorten(escape_reserved(text, self.toolbox.tools), max_chars)[0]
 
     def render_result(self, call: ToolCall, result: ToolResult) -> str:
-        """Return the passages as a numbered list; compact: one line, the title where the text lacks it."""
+        """Return passages as a numbered list (compact: on one line); what other tools give as text or JSON."""
+        if call.name not in OWN_TOOLS:
+            text = result.data if isinstance(result.data, str) else json.dumps(result.data, ensure_ascii=False)
+            return self._escaped(text, self.limits.max_result_chars)
         if self.observation == "compact":
             return " | ".join(_line(d.title, d.text) for d in result.documents) or "nothing"
         if not result.documents:

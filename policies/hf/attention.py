@@ -1,10 +1,13 @@
 """Attention whose rows do not depend on how they were batched or cut into chunks.
 
-On CPUs the matrix products inside fused attention switch kernels, and with them the order of summation, where
-fewer than four query rows are left for a block. Padding the queries to a multiple of four keeps one kernel, so
-that decoding token by token, reading a whole prompt, and any mixture of rows give the same bits.
+On CPUs the matrix products inside fused attention change their order of summation in two cases. Where fewer than
+four query rows are left for a block they use another kernel: queries are padded to a multiple of four. And for some
+numbers of keys they sum in other portions (seen: 256 and 320 keys in the last block of 512): `exact_widths` finds
+those by trial, and they are not used. Then decoding token by token, reading a whole prompt, and any mixture of rows
+give the same bits.
 """
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -15,6 +18,8 @@ from transformers.masking_utils import sdpa_mask
 
 NAME = "agentgym_sdpa"
 QUERY_MULTIPLE = 4
+KEY_BLOCK = 512
+"""Keys that fused attention on CPUs sums at once."""
 
 
 def attention(
@@ -54,6 +59,35 @@ def attention(
         mask = torch.cat([mask, mask[:, :, :1].expand(-1, -1, pad, -1)], 2)
     out = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling)[:, :, :n]
     return out.reshape(b, h, t, -1).transpose(1, 2).contiguous(), None
+
+
+@cache
+def exact_widths(multiple: int, head_dim: int, dtype: torch.dtype, device: str) -> tuple[int, ...]:
+    """Return the numbers of keys, up to KEY_BLOCK, that give the same bits as KEY_BLOCK keys with the rest masked.
+
+    Args:
+        multiple: Only multiples of this are tried (KEY_BLOCK itself always belongs).
+        head_dim: Size of a head.
+        dtype: Type of keys and values.
+        device: Where the model runs.
+    """
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(n: int) -> torch.Tensor:
+        return torch.randn(8, 2, n, head_dim, generator=generator).to(device, dtype)
+
+    query, key, value = draw(1), draw(KEY_BLOCK), draw(KEY_BLOCK)
+
+    def attend(n_seen: int, n_keys: int) -> torch.Tensor:
+        mask = (torch.arange(n_keys, device=device) < n_seen).expand(8, 1, 1, n_keys)
+        return attention(torch.nn.Identity(), query, key[:, :, :n_keys], value[:, :, :n_keys], mask)[0]
+
+    with torch.inference_mode():
+        return tuple(
+            n
+            for n in (*range(multiple, KEY_BLOCK, multiple), KEY_BLOCK)
+            if all(torch.equal(attend(m, n), attend(m, KEY_BLOCK)) for m in (n, n - multiple // 3, n - multiple // 2))
+        )
 
 
 AttentionInterface.register(NAME, attention)

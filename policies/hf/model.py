@@ -68,12 +68,16 @@ class CausalModel:
         return int(getattr(self.config, "max_position_embeddings", None) or 1 << 20)
 
     @property
+    def head_dim(self) -> int:
+        """Size of an attention head."""
+        return getattr(self.config, "head_dim", None) or self.config.hidden_size // self.config.num_attention_heads
+
+    @property
     def bytes_per_token(self) -> int:
         """Approximate memory of one token's keys and values over all layers."""
         c = self.config
         heads = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
-        width = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
-        return 2 * c.num_hidden_layers * heads * width * torch.finfo(self.dtype).bits // 8
+        return 2 * c.num_hidden_layers * heads * self.head_dim * torch.finfo(self.dtype).bits // 8
 
     def weights_stamp(self) -> int:
         """Return a number that changes when a weight is changed in place."""

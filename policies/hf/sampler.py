@@ -2,8 +2,8 @@
 
 A completion depends on its own request alone, bit for bit: not on who shared the batch, nor on whether the cache
 survived since the last turn. Three things bring that about (measured on x86 CPUs, float32): rows lie contiguous from
-position 0 and see keys in multiples of 64; a batch never has fewer than 8 rows, below which matrix products use other
-kernels; and attention never has fewer than 4 query rows (see attention.py).
+position 0; a batch never has fewer than 8 rows, below which matrix products use other kernels; and attention sees
+keys and queries in numbers for which its sums do not change (see attention.py).
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from agentgym.errors import ConfigError
+from agentgym.policies.hf.attention import KEY_BLOCK, exact_widths
 from agentgym.policies.hf.cache import CacheStore, Kept, RowCache
 from agentgym.policies.hf.model import CausalModel
 from agentgym.policies.hf.sampling import StopStrings, choose
@@ -73,10 +75,10 @@ class Sampler:
         """Sample from `model`.
 
         Args:
-            model: The model.
+            model: The model; it stays on its device.
             ends: Tokens that end a completion.
             min_rows: Smallest batch; missing rows are empty.
-            key_multiple: Caches are read in multiples of this many positions.
+            key_multiple: Caches are read in multiples of this many positions (a divisor of 512).
             max_rows: Largest batch.
             prefill_tokens: Most tokens of one forward pass over contexts.
             cache_bytes: Bound of one batch's cache, and of all that is kept between calls.
@@ -85,6 +87,9 @@ class Sampler:
         self.min_rows, self.key_multiple, self.max_rows = min_rows, key_multiple, max_rows
         self.prefill_tokens, self.cache_bytes = prefill_tokens, cache_bytes
         self.store = CacheStore(cache_bytes)
+        if KEY_BLOCK % key_multiple:
+            raise ConfigError(f"key_multiple is {key_multiple}; allowed are divisors of {KEY_BLOCK}")
+        self._widths = exact_widths(key_multiple, model.head_dim, model.dtype, str(model.device))
 
     def run(self, rows: Sequence[Row]) -> None:
         """Sample every row to its end."""
@@ -149,7 +154,9 @@ class Sampler:
         return RowCache.gather(sources, max(len(rows), self.min_rows), capacity)
 
     def _round(self, n: int) -> int:
-        return -(-n // self.key_multiple) * self.key_multiple
+        """Return the number of keys to show where `n` are needed."""
+        blocks, rest = divmod(n - 1, KEY_BLOCK)
+        return blocks * KEY_BLOCK + next(width for width in self._widths if width > rest)
 
     # ---- forward passes ---------------------------------------------------------------------------
 

@@ -11,10 +11,10 @@ import pytest
 from agentgym.env import ToolEnv
 from agentgym.episode import Episode
 from agentgym.errors import ConfigError, EnvError, ServiceError, ToolError
-from agentgym.rewards import answer_em
+from agentgym.rewards import Component, EpisodeView, Gate, all_valid, answer_em
 from agentgym.task import Answer, Gold, Limits, Task
 from agentgym.tools import Tool, ToolContext, ToolOutput, tool
-from agentgym.types import JSON, Message, Passage, ToolCall, ToolResult
+from agentgym.types import JSON, Message, Passage, Score, ToolCall, ToolResult
 
 TASKS = [Task(f"t{i}", f"Count to {i}.", Gold(answers=(Answer(str(i)),))) for i in range(1, 4)]
 
@@ -98,8 +98,8 @@ class CountEnv(ToolEnv):
 
     example_actions: ClassVar[tuple[str, ...]] = ("<add>1</add>",)
 
-    def __init__(self, tools: list[Tool], **kwargs: Any) -> None:
-        super().__init__(env_id="Count-v0", source=Counting(), tools=tools, reward=answer_em, **kwargs)
+    def __init__(self, tools: list[Tool], reward: Any = answer_em, **kwargs: Any) -> None:
+        super().__init__(env_id="Count-v0", source=Counting(), tools=tools, reward=reward, **kwargs)
 
     def prompt(self, task: Task) -> tuple[Message, ...]:
         return (Message.of("user", task.question),)
@@ -122,6 +122,15 @@ def started(*tools: Tool, **kwargs: Any) -> CountEnv:
 
 def state(env: CountEnv) -> JSON:
     return json.loads(env.snapshot())["state"]
+
+
+class SawTheEnd(Component):
+    """Pays at the end for the turns that saw an answer or an end; its evidence names gold."""
+
+    name, scope, range, supply = "saw_the_end", "turn", (0.0, 1.0), "once"
+
+    def score(self, view: EpisodeView, state: Any) -> Score:
+        return Score("turn", float(bool(view.end_reason or view.answer)), evidence=(f"SECRET {view.gold.answers}",))
 
 
 # ---- ends and limits
@@ -299,6 +308,45 @@ def test_a_tool_that_waits_in_secret_is_named() -> None:
     env.toolbox.run = run  # pyright: ignore[reportAttributeAccessIssue]
     with pytest.raises(EnvError, match="async def"):
         env.step("<add>1</add>")
+
+
+# ---- records
+
+
+def test_the_state_hash_follows_the_state() -> None:
+    env = started(add, dice)
+    fresh = env.state_hash
+    for action, changes in (("<add>1</add>", True), ("<dice/>", False), ("<add>x</add>", False), ("<add>200</add>", False)):
+        before = env.state_hash
+        *_, info = env.step(action)
+        turn = env.trajectory.turns[-1]
+        assert (turn.state_hash_before, turn.state_hash_after) == (before, info["state_hash"])
+        assert (info["state_hash"] != before) is changes
+        assert info["state_hash"] == env.state_hash
+    env.step("<add>-1</add>")
+    assert env.state_hash == fresh, "equal states have equal hashes"
+
+
+@pytest.mark.parametrize("end", ["answered", "max_tokens"])
+def test_a_restored_episode_is_scored_by_what_each_turn_could_see(end: str) -> None:
+    reward = 2 * answer_em + Gate(all_valid, SawTheEnd(), 0.1)
+    env, other = started(add, reward=reward), started(add, reward=reward)
+    env.step("<add>1</add>")
+    env.step("<add>2</add>")
+    if end == "answered":
+        env.step("<answer>2</answer>")
+    else:
+        env.end(end)
+    assert env.trajectory.scores["saw_the_end"].raw == float(end == "answered")
+    other.restore(env.snapshot())
+    assert other.trajectory == env.trajectory
+
+
+def test_evidence_stays_in_the_record() -> None:
+    env = started(add, reward=answer_em + 0.1 * SawTheEnd())
+    *_, info = env.step("<answer>2</answer>")
+    assert "SECRET" in repr(env.trajectory.turns[0].scores)
+    assert "SECRET" not in repr(info)
 
 
 # ---- options

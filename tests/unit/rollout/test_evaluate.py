@@ -96,7 +96,8 @@ def test_faulty_episodes_run_again_on_resume(pool, policy, tmp_path):
     first, _ = evaluate(pool, policy, _tasks(pool, 3), EvalConfig(samples=2), out=tmp_path)
     policy.error_member = None
     batches = len(policy.batches)
-    second, _ = evaluate(pool, policy, _tasks(pool, 3), EvalConfig(samples=2), out=tmp_path)
+    # how many run at once is no setting of the result
+    second, _ = evaluate(pool, policy, _tasks(pool, 3), EvalConfig(samples=2, concurrency=3), out=tmp_path)
     assert (first.n_faults, second.n_faults) == (3, 0)
     assert policy.batches[batches] == 3, "only the faulty ones start"
     whole, _ = evaluate(pool, policy, _tasks(pool, 3), EvalConfig(samples=2))

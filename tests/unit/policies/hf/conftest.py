@@ -14,7 +14,7 @@ STOP = ("</search>", "</answer>")
 def load(name):
     from agentgym.policies.hf import smollm2, tiny
 
-    return tiny.load() if name == "tiny" else smollm2.load()
+    return tiny.load() if name == "tiny" else smollm2.load(few_shot=False)
 
 
 @pytest.fixture(scope="session", params=["tiny", pytest.param("smollm2", marks=pytest.mark.smollm2)])

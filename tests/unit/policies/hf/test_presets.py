@@ -178,6 +178,7 @@ def test_tiny_reads_and_writes_closed_worlds_word_by_word(fresh):
     assert codec.encode("E_ARGS")[0] != unknown
 
 
+@torch.no_grad()
 def test_tiny_starts_as_documented(fresh):
     model = fresh.model
     assert model.config.num_attention_heads == 2
@@ -245,7 +246,7 @@ def test_smollm2_keeps_its_own_template_behind_the_examples():
 
 @pytest.mark.smollm2
 @pytest.mark.slow
-def test_smollm2_searches_and_reads(policy_of_examples=None):
+def test_smollm2_searches_and_reads():
     from .conftest import act, request_for
 
     policy = smollm2.load()
@@ -261,6 +262,9 @@ def test_smollm2_searches_and_reads(policy_of_examples=None):
     ids = [*ids, *search.token_ids, *policy.renderer.extend([Message.of("user", found)], search.token_ids)]
     (answer,) = act(policy, [request_for(0, ids, 1, temperature=0.0, max_tokens=40)])
     assert answer.text == "<answer>Petra Quorley</answer>"
+    # A long context that was built up turn by turn, read anew: the same bits.
+    policy.release(["0"])
+    assert act(policy, [request_for(0, ids, 1, temperature=0.0, max_tokens=40)]) == [answer]
 
 
 def test_a_missing_package_names_the_line_to_run(monkeypatch):

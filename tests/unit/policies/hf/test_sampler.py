@@ -8,6 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from agentgym.errors import ConfigError, LedgerError  # noqa: E402
+from agentgym.policies.hf import tiny  # noqa: E402
 from agentgym.policies.hf.cache import CacheStore, Kept, RowCache  # noqa: E402
 from agentgym.policies.hf.sampling import StopStrings, choose  # noqa: E402
 from agentgym.seeding import stream  # noqa: E402
@@ -39,6 +40,18 @@ LARGE = [[0], [95], [5, 50, 77], list(range(20, 40)), list(range(95, -1, -1))]
 
 def test_a_row_does_not_depend_on_a_large_batch(fresh):
     check_batches(Conversations(fresh, longest=40), 96, LARGE, turns=4)
+
+
+def test_nor_on_the_length_of_its_context():
+    """Long contexts: read at once or built up turn by turn, cached or not, beside shorter ones or alone."""
+    fresh = tiny.load(max_context=2048)
+    conversations = Conversations(fresh, seed=7, longest=400)
+    usual, _ = conversations.run(range(12), 4)
+    assert max(len(c[-1].context_ids) for c in usual.values()) > 700
+    check_batches(conversations, 12, [[3], [11, 0]], turns=4)
+    fresh._sampler.store.max_bytes = 0
+    found, _ = conversations.run(range(12), 4)
+    assert {e: bits(c) for e, c in found.items()} == {e: bits(c) for e, c in usual.items()}
 
 
 @pytest.mark.slow
