@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from safetensors import SafetensorError
 
 from agentgym.errors import ConfigError, DataError
 from agentgym.types import JSON
@@ -113,13 +114,19 @@ class CheckpointStore:
 
         self.folder.mkdir(parents=True, exist_ok=True)
         target = self.folder / f"{phase}-{step:06d}"
-        write_folder(target, write)
-        self._prune(phase)
+        try:
+            write_folder(target, write)
+        except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
+            raise DataError(
+                f"{target}: the checkpoint cannot be written ({error}); make room, then the same command goes on from "
+                "the last whole one"
+            ) from error
+        self._prune(phase, step)
         return Checkpoint(target, phase, step)
 
-    def latest(self) -> Checkpoint | None:
-        """Return the most advanced whole checkpoint: `latest(run_dir)` without the path."""
-        return next((c for c in reversed(self.all()) if is_whole(c.path)), None)
+    def latest(self, phase: str = "") -> Checkpoint | None:
+        """Return the most advanced whole checkpoint (of a phase): `latest(run_dir)` without the path."""
+        return next((c for c in reversed(self.all()) if phase in ("", c.phase) and is_whole(c.path)), None)
 
     def all(self) -> list[Checkpoint]:
         """Return what looks like a checkpoint, by phase and step; contents unchecked."""
@@ -130,12 +137,15 @@ class CheckpointStore:
                 found.append(Checkpoint(path, match[1], int(match[2])))
         return sorted(found, key=lambda c: (PHASES.index(c.phase), c.step))
 
-    def _prune(self, phase: str) -> None:
+    def _prune(self, phase: str, step: int) -> None:
         for path in self.folder.glob(".*-*.partial"):
             shutil.rmtree(path, ignore_errors=True)
-        if self.keep:
-            for old in [c for c in self.all() if c.phase == phase][: -self.keep]:
-                shutil.rmtree(old.path, ignore_errors=True)
+        mine = [c for c in self.all() if c.phase == phase]
+        # Later ones were damaged when the run went back to an earlier one: they must not count as kept.
+        ahead = [c for c in mine if c.step > step and not is_whole(c.path)]
+        old = [c for c in mine if c not in ahead][: -self.keep] if self.keep else []
+        for checkpoint in (*ahead, *old):
+            shutil.rmtree(checkpoint.path, ignore_errors=True)
 
 
 def latest(run_dir: Path | str) -> Checkpoint | None:

@@ -6,7 +6,7 @@ from agentgym.credit import CreditConfig
 from agentgym.errors import ConfigError
 from agentgym.learn.guards import GuardConfig
 from agentgym.learn.loss import LossConfig
-from agentgym.learn.optim import OptimConfig
+from agentgym.learn.optim import OptimConfig, Schedule
 from agentgym.learn.sft import SftConfig
 
 
@@ -14,14 +14,18 @@ from agentgym.learn.sft import SftConfig
 class TrainConfig(OptimConfig):
     """The reinforcement-learning loop."""
 
-    steps: int = 140
+    steps: int = 200
     """Learner steps; one batch of rollouts each."""
+    schedule: Schedule = "linear"
+    """The rate falls to `min_lr_share` of the peak by the last step: the last steps settle what was learned."""
     max_cpu_s: float = 0.0
     """CPU-seconds after which no further step is begun, warm start included; 0: no limit."""
     n_prompts: int = 12
     """Tasks a step."""
     group_size: int = 8
     """Episodes per task."""
+    concurrency: int = 0
+    """Episodes at once, in learning and in evaluation; 0: all of them. Changes memory and speed, not results."""
     split: str = "train"
     """The tasks' split."""
     updates_per_batch: int = 2
@@ -43,8 +47,9 @@ class TrainConfig(OptimConfig):
         for name in counts:
             if getattr(self, name) < 1:
                 raise ConfigError(f"train.{name} = {getattr(self, name)}: must be 1 or more")
-        if self.steps < 0 or self.max_cpu_s < 0:
-            raise ConfigError(f"train.steps = {self.steps}, train.max_cpu_s = {self.max_cpu_s}: must not be negative")
+        for name in ("steps", "max_cpu_s", "concurrency", "keep_checkpoints"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"train.{name} = {getattr(self, name)}: must not be negative")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,12 @@ from agentgym.errors import ConfigError
 from agentgym.types import JSON
 
 
+AFTER_A_STOP = (
+    "begin a new run with a lower train.lr from an earlier checkpoint (sft.steps=0 "
+    "policy=hf:RUN/checkpoints/NAME/model)"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class GuardConfig:
     """When to warn and when to stop."""
@@ -87,15 +93,15 @@ class Guards:
             )
         if self.nonfinite_steps >= c.fault_patience:
             return (
-                f"no update of the last {self.nonfinite_steps} steps had a finite gradient. Resume from an earlier "
-                "checkpoint with a lower train.lr, and check the policy's logprobs for -inf"
+                f"no update of the last {self.nonfinite_steps} steps had a finite gradient: check the policy's "
+                f"logprobs for -inf, and {AFTER_A_STOP}"
             )
         if self.dead_steps >= c.patience:
             return (
                 f"the policy is dead: {self.dead_steps} steps in a row without a success, with no tool call that "
                 f"worked or more than {c.max_error_rate:.0%} bad actions. From there no reward can tell one action "
-                "from another. Try a longer warm start (sft.steps, more demonstrations), a lower train.lr, turn-level "
-                "credit (credit.turn_weight above 0), or an earlier checkpoint; guards.patience moves this limit"
+                "from another. Try a longer warm start (sft.steps, more demonstrations), turn-level credit "
+                f"(credit.turn_weight above 0), or {AFTER_A_STOP}; guards.patience moves this limit"
             )
         return ""
 

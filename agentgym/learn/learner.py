@@ -13,11 +13,11 @@ import torch
 
 from agentgym.credit import CreditResult, Scales
 from agentgym.credit import advantages as credit_advantages
-from agentgym.errors import ConfigError, TrainingStopped
+from agentgym.errors import ConfigError, LedgerError, TrainingStopped
 from agentgym.learn.batch import TokenBatch, micro_batches, to_batch
 from agentgym.learn.checkpoint import Checkpoint, CheckpointStore, savable
 from agentgym.learn.config import LearnConfig
-from agentgym.learn.guards import Guards
+from agentgym.learn.guards import AFTER_A_STOP, Guards
 from agentgym.learn.loss import LossStats, policy_loss, token_weights
 from agentgym.learn.metrics import mean_action_tokens, rollout_metrics
 from agentgym.learn.optim import apply_gradients, learning_rate, make_optimizer
@@ -99,8 +99,9 @@ class Learner:
         """Run one batch of episodes, learn from it and report it.
 
         Raises:
-            TrainingStopped: If a guard found, after the step before, that the run can no longer learn. (A stop is
-                raised on the next call, so that the record that shows it is never lost.)
+            TrainingStopped: If a guard found, after the step before, that the run can no longer learn (a stop is
+                raised on the next call, so that the record that shows it is never lost), or if this step left
+                weights that sampler and learner do not read alike, such as ones that are not finite.
         """
         self._stop_if_dead()
         watch = _Watch()
@@ -115,7 +116,7 @@ class Learner:
         batch = to_batch(trajectories, result.advantages, skip_zero=c.loss.kl_coef == 0)
         learned = self._learn(batch, step)
         self.steps_done += 1
-        self.policy.sync(self.steps_done)
+        self._sync()
         self.scales, self.groups = result.next_scales, groups
         watch.lap("learn_cpu_s")
         times = watch.metrics()
@@ -138,7 +139,7 @@ class Learner:
         train = self.config.train
         while not self.over:
             yield self.step()
-            over = self.over or self._stop_reason()
+            over = self.over or self.stop_reason
             if store and (over or self.steps_done % train.checkpoint_every == 0):
                 self.save(store)
         self._stop_if_dead()
@@ -280,13 +281,21 @@ class Learner:
         train = self.config.train
         return self.steps_done >= train.steps or 0 < train.max_cpu_s <= self.cpu_s
 
-    def _stop_reason(self) -> str:
+    @property
+    def stop_reason(self) -> str:
+        """Why the guards let no further step begin; empty while they do."""
         return self.guards.stop_reason() if self.config.guards.stop else ""
 
     def _stop_if_dead(self) -> None:
-        reason = self._stop_reason()
-        if reason:
-            raise TrainingStopped(f"stopped after step {self.steps_done - 1}: {reason}")
+        if self.stop_reason:
+            raise TrainingStopped(f"after {self.steps_done} steps: {self.stop_reason}")
+
+    def _sync(self) -> None:
+        """Hand the weights to the sampler. Raises TrainingStopped if they are of no use any more."""
+        try:
+            self.policy.sync(self.steps_done)
+        except LedgerError as error:
+            raise TrainingStopped(f"after {self.steps_done} steps: {error}. {AFTER_A_STOP}") from error
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:

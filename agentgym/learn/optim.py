@@ -35,8 +35,8 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot train."""
-        if not self.lr > 0:
-            raise ConfigError(f"lr = {self.lr}: must be above 0")
+        if not 0 < self.lr < math.inf:
+            raise ConfigError(f"lr = {self.lr}: must be above 0 and finite")
         if self.schedule not in ("constant", "linear", "cosine"):
             raise ConfigError(f"schedule = {self.schedule!r}: allowed are 'constant', 'linear', 'cosine'")
         if self.warmup_steps < 0 or self.max_grad_norm < 0 or not 0 <= self.min_lr_share <= 1:
@@ -44,6 +44,10 @@ class OptimConfig:
                 f"warmup_steps = {self.warmup_steps} and max_grad_norm = {self.max_grad_norm} must not be negative, "
                 f"min_lr_share = {self.min_lr_share} must lie in [0, 1]"
             )
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"betas = {list(self.betas)}: each must lie in [0, 1)")
+        if not (0 <= self.eps < math.inf and 0 <= self.weight_decay < math.inf):
+            raise ConfigError(f"eps = {self.eps} and weight_decay = {self.weight_decay} must not be negative")
 
 
 def learning_rate(config: OptimConfig, step: int, n_steps: int) -> float:

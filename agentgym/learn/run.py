@@ -5,7 +5,7 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,17 +14,17 @@ from typing import Any
 import torch
 
 from agentgym import config as configs
-from agentgym import schema
 from agentgym.errors import ConfigError, DataError
-from agentgym.learn.checkpoint import CheckpointStore
+from agentgym.learn.checkpoint import Checkpoint, CheckpointStore, SavablePolicy, write_folder
+from agentgym.learn.folder import TRAJECTORIES, RunFolder, write_text
 from agentgym.learn.learner import LearnConfig, Learner
 from agentgym.learn.sft import WarmStart, demonstration
 from agentgym.rollout.demonstrate import Demonstrator
 from agentgym.rollout.episode import SamplingConfig
 from agentgym.rollout.evaluate import EvalConfig, EvalResult, evaluate
 from agentgym.rollout.groups import EnvPool, run_groups, run_groups_async
-from agentgym.rollout.policy import Policy
-from agentgym.rollout.record import TrajectoryWriter, cut_partial_line, read_trajectories
+from agentgym.rollout.policy import LearnablePolicy, Policy
+from agentgym.rollout.record import TrajectoryWriter, read_trajectories
 from agentgym.seeding import stream
 from agentgym.task import Task
 from agentgym.types import JSON, Group, StepRecord, TokenRows
@@ -46,9 +46,16 @@ class DemonstrationConfig:
 
     policy: str = "scripted"
     """Who demonstrates."""
-    episodes: int = 2_000
-    noise: float = 0.45
+    episodes: int = 3_000
+    noise: float = 0.5
     """Chance of a bad action per turn: a competent but careless demonstrator leaves something to learn."""
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their range."""
+        if self.episodes < 1:
+            raise ConfigError(f"demonstrations.episodes = {self.episodes}: must be 1 or more; sft.steps = 0 needs none")
+        if not 0 <= self.noise <= 1:
+            raise ConfigError(f"demonstrations.noise = {self.noise}: must lie in [0, 1]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,13 @@ class EvaluationConfig:
     """Tasks of the split, drawn once; the same in every evaluation of every run."""
     every: int = 40
     """Learner steps between evaluations; the warm start and the last step are always evaluated."""
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their range."""
+        if self.tasks < 1 or self.every < 1:
+            raise ConfigError(
+                f"evaluation.tasks = {self.tasks} and evaluation.every = {self.every} must be 1 or more"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +95,18 @@ class RunConfig(LearnConfig):
     record_every: int = 10
     """Learner steps between those whose trajectories and advantages are kept; the last is always kept."""
 
+    def __post_init__(self) -> None:
+        """Refuse values outside their range."""
+        if self.record_every < 1:
+            raise ConfigError(f"record_every = {self.record_every}: must be 1 or more")
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """What a run reports."""
 
     phase: str
-    """demonstrations, warmstart, evaluation, train or done."""
+    """resumed, demonstrations, warmstart, evaluation, train or done."""
     step: int
     metrics: dict[str, float]
     warnings: tuple[str, ...] = ()
@@ -106,50 +125,79 @@ class Run:
             out: The run folder.
 
         Raises:
-            ConfigError: `out` holds a run of another recipe.
+            ConfigError: The policy cannot learn, or `out` holds something else than a stopped run of this recipe.
         """
+        if not isinstance(policy, LearnablePolicy) or not isinstance(policy, SavablePolicy):
+            raise ConfigError(f"policy {config.policy!r} has no weights to train; take tiny, smollm2-135m or hf:PATH")
         self.config, self.policy, self.out = config, policy, out
         self.demonstrator = demonstrator
         self.pool = EnvPool(config.env, **config.env_args)
         self.suite = self.pool.first.suite
         self.store = CheckpointStore(out, config.train.keep_checkpoints)
         self.last_evaluation: EvalResult | None = None
-        self._open()
-
-    def _open(self) -> None:
-        text, path = configs.dump(self.config), self.out / "config.toml"
-        self.out.mkdir(parents=True, exist_ok=True)
-        if path.exists() and path.read_text(encoding="utf-8") != text:
-            raise ConfigError(f"{self.out} holds a run of another recipe (config.toml differs); choose another --out")
-        path.write_text(text, encoding="utf-8")
+        self.folder = RunFolder(out, configs.dump(config))
         versions = {"python": platform.python_version(), "platform": sys.platform}
         versions |= {name: _version(name) for name in PACKAGES}
-        (self.out / "versions.json").write_text(json.dumps(versions, indent=1) + "\n", encoding="utf-8")
+        write_text(out / "versions.json", json.dumps(versions, indent=1) + "\n")
+
+    def close(self) -> None:
+        """Let other processes open the folder."""
+        self.folder.close()
 
     def events(self) -> Iterator[Event]:
         """Do the run, or what is left of it; yield one event a step and one an evaluation."""
-        checkpoint = self.store.latest()
-        resumed_at = -1
-        if checkpoint is not None and checkpoint.phase == "train":
-            resumed_at = checkpoint.step
-        self._trim(checkpoint.phase if checkpoint else "", checkpoint.step if checkpoint else 0)
+        checkpoint, damaged = self._checkpoint()
+        in_training = checkpoint is not None and checkpoint.phase == "train"
+        self.folder.trim(checkpoint.phase if checkpoint else "", checkpoint.step if checkpoint else 0)
+        if checkpoint is not None:
+            yield Event("resumed", checkpoint.step, {}, damaged)
         warm = None
-        if resumed_at < 0 and self.config.sft.steps:
+        if in_training:
+            self._load_start()
+        elif self.config.sft.steps:
             warm = yield from self._warm_start(checkpoint)
         learner = self._learner(warm)
         try:
-            if resumed_at >= 0 and checkpoint is not None:
+            if in_training and checkpoint is not None:
                 learner.resume(checkpoint)
             else:
                 yield self._evaluate(0)
             yield from self._learn(learner)
         finally:
             learner.close()
-        self.policy.save(self.out / "model")
+        write_folder(self.out / "model", self.policy.save)
         self._write_tokens()
         yield Event("done", learner.steps_done, {"time/total_cpu_s": learner.cpu_s})
 
-    def _warm_start(self, checkpoint: Any) -> Iterator[Any]:
+    def _checkpoint(self) -> tuple[Checkpoint | None, tuple[str, ...]]:
+        """Return the checkpoint to go on from, and what is to be said about damaged ones after it.
+
+        Raises:
+            DataError: There are checkpoints, all of them damaged: beginning anew is for the user to decide.
+        """
+        found, every = self.store.latest(), self.store.all()
+        later = every[[c.path for c in every].index(found.path) + 1 :] if found else every
+        names = " and ".join(str(c.path) for c in later)
+        if later and found is None:
+            raise DataError(
+                f"{names}: damaged (not as its manifest.json says), and there is no other checkpoint; "
+                f"choose another --out, or delete {self.store.folder} to begin anew"
+            )
+        return found, (f"{names} is damaged; going on from {found.path.name}",) if later and found else ()
+
+    def _load_start(self) -> None:
+        """Load the weights that learning began with: the reference of a KL term is a copy of them."""
+        if not self.config.sft.steps or self.config.loss.kl_coef == 0:
+            return
+        start = self.store.latest("warmstart")
+        if start is None or start.step < self.config.sft.steps:
+            raise DataError(
+                f"{self.store.folder}/warmstart-{self.config.sft.steps:06d} is missing or damaged, and the KL term "
+                "(loss.kl_coef) needs it; restore it, or choose another --out"
+            )
+        self.policy.load(start.model)
+
+    def _warm_start(self, checkpoint: Checkpoint | None) -> Generator[Event, None, WarmStart]:
         started = time.process_time()
         warm = WarmStart(self.config.sft, self.policy, self._demonstrations(), self.config.seed)
         if checkpoint is not None:
@@ -177,7 +225,7 @@ class Run:
 
     def _learner(self, warm: WarmStart | None) -> Learner:
         c = self.config
-        rollout = functools.partial(run_groups_async, self.pool, sampling=c.sampling)
+        rollout = functools.partial(run_groups_async, self.pool, sampling=c.sampling, concurrency=c.train.concurrency)
         return Learner(
             c,
             self.policy,
@@ -192,7 +240,8 @@ class Run:
 
     def _learn(self, learner: Learner) -> Iterator[Event]:
         for record in learner.records(self.store):
-            done, last = record.step + 1, learner.over
+            done = record.step + 1
+            last = learner.over or bool(learner.stop_reason)
             kept = record.step % self.config.record_every == 0 or last
             yield self._keep("train", record, learner.groups if kept else ())
             if done % self.config.evaluation.every == 0 or last:
@@ -205,7 +254,8 @@ class Run:
         return [tasks[int(i)] for i in order[: self.config.evaluation.tasks]]
 
     def _evaluate(self, step: int) -> Event:
-        config = EvalConfig(seed=self.config.seed, concurrency=0, sampling=self.config.sampling)
+        c = self.config
+        config = EvalConfig(seed=c.seed, concurrency=c.train.concurrency, sampling=c.sampling)
         started = time.process_time()
         result, _ = evaluate(self.pool, self.policy, self.evaluation_tasks(), config)
         self.last_evaluation = result
@@ -219,7 +269,7 @@ class Run:
     def _keep(self, phase: str, record: StepRecord, groups: Sequence[Group] = ()) -> Event:
         event = Event(phase, record.step, record.metrics, tuple(record.warnings))
         if groups:
-            with TrajectoryWriter(self.out / "trajectories.jsonl") as writer:
+            with TrajectoryWriter(self.out / TRAJECTORIES) as writer:
                 for trajectory in (t for g in groups for t in g.trajectories):
                     writer.write(trajectory)
         advantages = {i: list(a) for i, a in record.advantages.items()} if groups else {}
@@ -227,44 +277,20 @@ class Run:
 
     def _write(self, event: Event, **more: JSON) -> Event:
         line = {"phase": event.phase, "step": event.step, "metrics": event.metrics, "warnings": event.warnings, **more}
-        with (self.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(schema.to_json(line)) + "\n")
+        self.folder.append(line)
         return event
 
     def _write_tokens(self) -> None:
         """Write the texts of all sampled tokens that the kept records hold, for the report."""
-        path = self.out / "trajectories.jsonl"
+        path = self.out / TRAJECTORIES
         used = {i for t in read_trajectories(path) for s in t.segments for i in s.ids} if path.exists() else set()
         texts = {str(i): text for i, text in sorted(self.policy.token_texts(used).items())}
-        (self.out / "tokens.json").write_text(json.dumps(texts) + "\n", encoding="utf-8")
-
-    def _trim(self, phase: str, step: int) -> None:
-        """Cut the records back to the checkpoint, so that the repeated steps stand in them once."""
-
-        def before(line: dict[str, Any]) -> bool:
-            if line["phase"] == "evaluation":
-                return phase == "train" and line["step"] <= step
-            return (line["phase"] == "warmstart" and phase == "train") or (line["phase"] == phase and line["step"] < step)
-
-        _filter_lines(self.out / "metrics.jsonl", before)
-        _filter_lines(
-            self.out / "trajectories.jsonl", lambda t: phase == "train" and t["seed"][1] < step
-        )
+        write_text(self.out / "tokens.json", json.dumps(texts) + "\n")
 
 
 def use_threads(n: int) -> None:
     """Let torch use `n` threads: one is right for small models on small machines."""
     torch.set_num_threads(n)
-
-
-def _filter_lines(path: Path, keep: Any) -> None:
-    if not path.exists():
-        return
-    cut_partial_line(path)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with path.open(encoding="utf-8") as old, temporary.open("w", encoding="utf-8") as new:
-        new.writelines(line for line in old if keep(json.loads(line)))
-    temporary.replace(path)
 
 
 def _version(package: str) -> str:

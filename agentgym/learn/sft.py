@@ -26,7 +26,7 @@ class SftConfig(OptimConfig):
     """What follows the warm-up."""
     warmup_steps: int = 30
     """Steps over which the rate rises linearly."""
-    steps: int = 300
+    steps: int = 420
     """Optimiser steps."""
     batch_episodes: int = 32
     """Demonstrations a step."""

@@ -42,7 +42,7 @@ def test_learns_both_turns(fake):
 
 
 def test_turn_level_credit_learns_sooner_where_success_is_rare(fake):
-    slow = LearnConfig(seed=1, train=TrainConfig(steps=40, lr=3e-3, n_prompts=8, group_size=6))
+    slow = LearnConfig(seed=1, train=TrainConfig(steps=40, lr=3e-3, n_prompts=8, group_size=6, schedule="constant"))
     outcome_only = dataclasses.replace(slow, credit=CreditConfig(turn_weight=0.0))
     found = [np.mean([r.metrics["success"] for r in list(make(fake, c).records())[-5:]]) for c in (slow, outcome_only)]
     assert found[0] > found[1] + 0.2
