@@ -1,4 +1,4 @@
-"""`agentgym view`: trajectories in the terminal, or the report of a run."""
+"""`agentgym view`: trajectories in the terminal, the report of a run, or the learning curves of several."""
 
 import argparse
 import json
@@ -11,25 +11,47 @@ from agentgym.cli.parser import whole_number
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("path", type=existing_path, help="run folder, evaluation folder or trajectories.jsonl")
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        type=existing_path,
+        metavar="PATH",
+        help="run folder, evaluation folder or trajectories.jsonl",
+    )
     parser.add_argument("--html", type=Path, help="write the report here instead of printing episodes")
+    parser.add_argument(
+        "--curve", type=Path, metavar="FILE.svg", help="draw success on held-out tasks, a line per run folder"
+    )
+    parser.add_argument("--against", choices=("steps", "cpu"), default="steps", help="what the curve's axis counts")
     parser.add_argument("--limit", type=whole_number(0), default=3, help="episodes to print")
     parser.add_argument("--failed", action="store_true", help="only episodes without success")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print episodes or write report.html."""
+    """Print episodes, write the report, or draw the curve."""
     from itertools import islice
 
+    from agentgym.errors import ConfigError
     from agentgym.rollout import read_trajectories
     from agentgym.rollout.record import to_line, without_gold
-    from agentgym.view import episode_text, write_report
+    from agentgym.view import draw_curves, episode_text, write_report, write_text
 
+    written = {}
+    if args.curve is not None:
+        write_text(args.curve, draw_curves(args.paths, args.against))
+        written["curve"] = str(args.curve)
+    elif len(args.paths) > 1:
+        raise ConfigError(
+            f"view shows one path at a time, got {len(args.paths)}; several runs go together with --curve FILE.svg"
+        )
     if args.html is not None:
-        report = write_report(args.path, args.html)
-        sys.stdout.write((json.dumps({"report": str(report)}) if args.json else str(report)) + "\n")
+        if len(args.paths) > 1:
+            raise ConfigError("--html writes the report of one run; leave it out to draw the curve of several")
+        written["report"] = str(write_report(args.paths[0], args.html))
+    if written:
+        sys.stdout.write((json.dumps(written) if args.json else "\n".join(written.values())) + "\n")
         return 0
-    path = args.path / "trajectories.jsonl" if args.path.is_dir() else args.path
+    path = args.paths[0] / "trajectories.jsonl" if args.paths[0].is_dir() else args.paths[0]
     chosen = (t for t in read_trajectories(path) if not (args.failed and t.success))
     for trajectory in islice(chosen, args.limit):
         sys.stdout.write(to_line(without_gold(trajectory)) + "\n" if args.json else episode_text(trajectory))

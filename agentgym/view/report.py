@@ -1,146 +1,162 @@
 """report.html of a run or an evaluation: one self-contained file, made from the folder's records alone."""
 
+import base64
+import hashlib
+import inspect
 import json
-import tomllib
-from collections.abc import Iterable, Sequence
+import os
+import re
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from agentgym.errors import DataError
-from agentgym.rollout.record import read_trajectories
-from agentgym.types import JSON, Score, Trajectory
+from agentgym import hooks
+from agentgym.errors import AgentGymError, DataError
+from agentgym.types import JSON
+from agentgym.view.charts import charts, component_rows
+from agentgym.view.episodes import read_records, token_texts
+from agentgym.view.folder import Folder, cut, number, read_folder
+from agentgym.view.headline import kinds, measures, tiles
+from agentgym.view.series import series, warnings
 
-MAX_GROUPS = 64
-"""Groups that a report shows, spread evenly over the recorded steps; the rest stays in trajectories.jsonl."""
-SLOT = "/*DATA*/null"
+SCRIPTS = ("core.js", "charts.js", "episodes.js", "start.js")
 
 
 def write_report(folder: Path, target: Path | None = None) -> Path:
     """Write the report of a run or evaluation folder, or of a trajectories.jsonl.
 
+    Every file of the folder may be missing or broken: the report shows the rest, and says what it left out.
+
     Args:
-        folder: The folder (metrics.jsonl, trajectories.jsonl, config.toml: each may be missing) or the file.
+        folder: The folder (metrics.jsonl, trajectories.jsonl, config.toml, …) or the file.
         target: File to write; `report.html` in the folder without it.
 
     Returns:
         The written file.
 
     Raises:
-        DataError: There is nothing to show, or a record is broken.
+        DataError: There is nothing to show.
     """
-    records = folder / "trajectories.jsonl" if folder.is_dir() else folder
-    home = folder if folder.is_dir() else folder.parent
-    lines = list(_lines(home / "metrics.jsonl")) if folder.is_dir() else []
-    trajectories = list(read_trajectories(records)) if records.exists() else []
-    if not lines and not trajectories:
-        raise DataError(f"{folder}: neither metrics.jsonl nor trajectories.jsonl with anything in it; nothing to report")
-    tokens_file = home / "tokens.json"
-    data = {
-        "title": home.resolve().name,
-        "config": _config(home / "config.toml"),
-        "curves": _curves(lines),
-        "warnings": [f"step {ln['step']}: {w}" for ln in lines for w in ln.get("warnings", ())][:200],
-        "tokens": json.loads(tokens_file.read_text(encoding="utf-8")) if tokens_file.exists() else {},
-        "n_recorded": len(trajectories),
-        "groups": _groups(trajectories, _advantages(lines)),
-    }
-    page = (files("agentgym.view") / "report.html").read_text(encoding="utf-8")
-    # "</" would end the script element early, whatever a policy wrote.
-    body = json.dumps(data, ensure_ascii=True, separators=(",", ":")).replace("<", "\\u003c")
-    target = target or home / "report.html"
-    temporary = target.with_name(f".{target.name}.tmp")
-    temporary.write_text(page.replace(SLOT, body), encoding="utf-8")
-    temporary.replace(target)
+    target = target or (folder if folder.is_dir() else folder.parent) / "report.html"
+    page = render(report_data(folder))
+    write_text(target, page)
     return target
 
 
-def _lines(path: Path) -> Iterable[dict[str, Any]]:
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                yield json.loads(line)
-            except ValueError as error:
-                if not line.endswith("\n"):
-                    return  # the line that a running or killed run is writing
-                raise DataError(f"{path}:{number}: not JSON ({error})") from error
+def report_data(path: Path) -> dict[str, JSON]:
+    """Return everything that a report shows, as plain JSON (no NaN, texts cut to size).
 
-
-def _config(path: Path) -> dict[str, JSON]:
-    return tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def _curves(lines: Sequence[dict[str, Any]]) -> dict[str, list[list[float]]]:
-    """Return name -> [[x, y], …]; x is the learner step, negative in the warm start."""
-    warm = sum(line["phase"] == "warmstart" for line in lines)
-    curves: dict[str, list[list[float]]] = {}
-    for line in lines:
-        x = line["step"] - warm if line["phase"] == "warmstart" else line["step"]
-        for name, value in {**line["metrics"], **line.get("scales", {})}.items():
-            if isinstance(value, int | float):
-                curves.setdefault(f"{line['phase']}/{name}", []).append([x, round(float(value), 5)])
-    return curves
-
-
-def _advantages(lines: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
-    return {i: a for line in lines for i, a in line.get("advantages", {}).items()}
-
-
-def _groups(trajectories: Sequence[Trajectory], advantages: dict[str, list[float]]) -> list[dict[str, JSON]]:
-    by_id: dict[str, list[Trajectory]] = {}
-    for trajectory in trajectories:
-        by_id.setdefault(trajectory.group_id or trajectory.task_id, []).append(trajectory)
-    chosen = list(by_id.items())
-    if len(chosen) > MAX_GROUPS:
-        chosen = [chosen[round(i * (len(chosen) - 1) / (MAX_GROUPS - 1))] for i in range(MAX_GROUPS)]
-    return [
-        {
-            "id": group_id,
-            "step": members[0].seed[1] if len(members[0].seed) > 1 else 0,
-            "task": members[0].task_id,
-            "question": members[0].question,
-            "gold": [a["text"] for a in (members[0].gold or {}).get("answers", ())],
-            "kind": str(members[0].info.get("kind", "")),
-            "members": [_member(t, advantages.get(t.id, [])) for t in members],
-        }
-        for group_id, members in chosen
-    ]
-
-
-def _member(trajectory: Trajectory, advantages: Sequence[float]) -> dict[str, JSON]:
-    tokens = {s.turn: (g, s) for g in trajectory.segments for s in g.spans}
-    turns = []
-    for turn in trajectory.turns:
-        row: dict[str, JSON] = {
-            "action": turn.action,
-            "error": turn.error_code or next((r.code for r in turn.results if r.code), ""),
-            "answer": "\n".join(m.text for m in turn.messages),
-            "reward": round(turn.reward, 4),
-            "scores": _scores(turn.scores),
-        }
-        if turn.index < len(advantages):
-            row["advantage"] = round(advantages[turn.index], 4)
-        if turn.index in tokens:
-            segment, span = tokens[turn.index]
-            row["ids"] = list(segment.ids[span.start : span.end])
-            row["logprobs"] = [round(p, 3) for p in segment.logprobs[span.start : span.end]]
-        turns.append(row)
+    Raises:
+        DataError: There is neither a metric, a result nor a trajectory.
+    """
+    folder = read_folder(path)
+    problems = list(folder.problems)
+    records = read_records(folder.records, _advantages(folder), problems)
+    if not folder.lines and not folder.result and not records.n_episodes:
+        said = (
+            "; ".join(problems[:3]) or "neither metrics.jsonl, result.json nor trajectories.jsonl with anything in it"
+        )
+        raise DataError(f"{path}: nothing to report: {said}")
+    curves = series(folder.lines)
+    names = {n.removeprefix("reward/") for n in curves.get("train", {}).get("y", {}) if n.startswith("reward/")}
+    names |= set(records.components)
     return {
-        "id": trajectory.id,
-        "success": trajectory.success,
-        "end": trajectory.end_reason,
-        "answer": trajectory.answer,
-        "total": round(trajectory.total, 4),
-        "scores": _scores(trajectory.scores),
-        "turns": turns,
+        "title": cut(folder.name, 200),
+        "facts": _facts(folder),
+        "tiles": tiles(folder, curves, records),
+        "series": curves,
+        "charts": charts(curves),
+        "components": [_rounded(row) for row in component_rows(curves, records.components, _about(names))],
+        "measures": [_rounded(row) for row in measures(folder, curves)],
+        "kinds": [_rounded(row) for row in kinds(folder)],
+        "warnings": warnings(folder.lines),
+        "problems": [cut(p, 600) for p in problems[:20]],
+        "ends": dict(sorted(records.ends.items(), key=lambda item: -item[1])[:20]),
+        "faults": {cut(str(k), 400): number(v) for k, v in _pairs(folder.result.get("faults"))},
+        "n_episodes": records.n_episodes,
+        "n_groups": records.n_groups,
+        "groups": records.groups,
+        "prompts": records.prompts,
+        "tokens": token_texts(records.groups, folder.tokens),
+        "settings": [[cut(key, 200), cut(value, 2_000)] for key, value in _flat(folder.settings)][:400],
+        "versions": [[cut(key, 200), cut(value, 200)] for key, value in _flat(folder.versions)][:60],
     }
 
 
-def _scores(scores: dict[str, Score]) -> list[list[JSON]]:
-    return [
-        [name, None if s.raw is None else round(s.raw, 4), s.weight, round(s.value, 4), s.reason]
-        for name, s in scores.items()
-        if s.raw or s.value or not s.valid or s.deferred
+def render(data: Mapping[str, JSON]) -> str:
+    """Return the page that shows `data`.
+
+    The data stands in an element of its own that is parsed, never run; the page's policy allows its own script by
+    hash and no connection at all, whatever a recorded text says.
+    """
+    page = files("agentgym.view") / "page"
+    script = "\n".join((page / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    parts = {
+        "STYLE": (page / "style.css").read_text(encoding="utf-8"),
+        "SCRIPT": script,
+        "HASH": f"sha256-{digest}",
+        # "<" as an escape: no text can end the element. ASCII only: lone surrogates and line separators are escapes too.
+        "DATA": json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
+    }
+    return re.sub("@@([A-Z]+)@@", lambda m: parts[m.group(1)], (page / "report.html").read_text(encoding="utf-8"))
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write a file through a temporary name beside it; folders on the way are made."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8", newline="\n")
+    temporary.replace(target)
+
+
+def _advantages(folder: Folder) -> dict[str, Any]:
+    return {i: a for line in folder.lines for i, a in _pairs(line.get("advantages"))}
+
+
+def _pairs(body: Any) -> Iterable[tuple[str, Any]]:
+    return body.items() if isinstance(body, dict) else ()
+
+
+def _facts(folder: Folder) -> list[str]:
+    """Return the line under the title: what was run on what."""
+    s = folder.settings
+    credit = s.get("credit")
+    arguments = s.get("env_args") or s.get("env_kwargs")
+    world = arguments.get("world") or arguments.get("tasks") if isinstance(arguments, dict) else None
+    found = [
+        s.get("env"),
+        f"policy {s['policy']}" if s.get("policy") else None,
+        f"credit {credit.get('recipe', 'turn_grpo')}" if isinstance(credit, dict) else None,
+        world,
+        f"seed {s['seed']}" if "seed" in s else None,
     ]
+    return [cut(str(fact), 200) for fact in found if fact]
+
+
+def _about(names: Iterable[str]) -> dict[str, str]:
+    """Return the first sentence on each component that is registered; others stay without."""
+    said = {}
+    known = set(hooks.COMPONENTS.names())
+    for name in sorted(names):
+        if name.partition(":")[0] not in known:
+            continue
+        try:
+            doc = inspect.getdoc(hooks.COMPONENTS.resolve(name.partition(":")[0])) or ""
+        except (AgentGymError, ImportError):
+            continue  # a component whose module is not installed here: the row shows its numbers
+        said[name] = re.sub(r"^Row \d+: ", "", doc.split("\n\n")[0].replace("\n", " "))
+    return said
+
+
+def _rounded(row: Mapping[str, JSON]) -> dict[str, JSON]:
+    return {key: number(value, 5) if isinstance(value, float) else value for key, value in row.items()}
+
+
+def _flat(body: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    for key, value in body.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, default=str)

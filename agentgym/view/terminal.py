@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from agentgym.rollout.evaluate import HEADLINE, EvalResult, Measure
 from agentgym.types import Score, Trajectory
+from agentgym.view.folder import visible
 
 WIDTH = 100
 NAMES = {
@@ -55,22 +57,30 @@ def score_line(scores: Mapping[str, Score]) -> str:
 
 def episode_text(trajectory: Trajectory) -> str:
     """Return an episode as panels: one a turn with action, answer and scores, then the outcome."""
-    panels: list[Any] = []
-    for message in trajectory.prompt:
-        panels.append(Panel(Text(message.text), title=message.role, title_align="left", border_style="dim"))
+    panels: list[Any] = [
+        Panel(Text(visible(message.text)), title=message.role, title_align="left", border_style="dim")
+        for message in trajectory.prompt
+    ]
     running = 0.0
     for turn in trajectory.turns:
         running += turn.reward
-        body = Text(turn.action, style="bold")
+        body = Text(visible(turn.action), style="bold")
         for message in turn.messages:
-            body.append("\n" + message.text, style="not bold")
+            body.append("\n" + visible(message.text), style="not bold")
         footer = f"\n{score_line(turn.scores)}   return {running:+.3f}"
-        body.append(footer, style="cyan not bold" if not turn.error_code else "red not bold")
+        body.append(visible(footer), style="cyan not bold" if not turn.error_code else "red not bold")
         panels.append(Panel(body, title=f"turn {turn.index}", title_align="left"))
     outcome = "success" if trajectory.success else "no success"
     lines = Text(f"{outcome} · {trajectory.end_reason} · answer {trajectory.answer!r}\n", style="bold")
-    lines.append(f"{score_line(trajectory.scores)}\ntotal {trajectory.total:+.3f}", style="cyan not bold")
-    panels.append(Panel(lines, title=trajectory.id, title_align="left", border_style="green" if trajectory.success else "red"))
+    lines.append(f"{visible(score_line(trajectory.scores))}\ntotal {trajectory.total:+.3f}", style="cyan not bold")
+    panels.append(
+        Panel(
+            lines,
+            title=escape(visible(trajectory.id)),
+            title_align="left",
+            border_style="green" if trajectory.success else "red",
+        )
+    )
     return _text(*panels)
 
 
@@ -100,13 +110,14 @@ def evaluation_table(result: EvalResult, title: str) -> str:
 
 
 def comparison_table(table: Mapping[str, Any], first: str, second: str) -> str:
-    """Return the paired comparison of two evaluations."""
+    """Return the paired comparison of two evaluations; `first` and `second` are what they are called."""
+    first, second = escape(visible(first)), escape(visible(second))
     shown = Table(title=f"{second} − {first}, paired by task", title_justify="left")
-    for heading in ("measure", "first", "second", "difference", "95 % interval", "p", "tasks"):
+    for heading in ("measure", first, second, "difference", "95 % interval", "p", "tasks"):
         shown.add_column(heading, justify="left" if heading == "measure" else "right")
     for name, row in table.items():
-        interval = f"{row['low']:+.3f} … {row['high']:+.3f}"
-        values = (f"{row['first']:.3f}", f"{row['second']:.3f}", f"{row['difference']:+.3f}", interval, f"{row['p']:.4f}")
+        low, difference, high = (f"{round(row[n], 3) + 0.0:+.3f}" for n in ("low", "difference", "high"))  # no "-0.000"
+        values = (f"{row['first']:.3f}", f"{row['second']:.3f}", difference, f"{low} … {high}", f"{row['p']:.4f}")
         shown.add_row(NAMES.get(name, name), *values, str(row["n"]))
     return _text(shown)
 
@@ -125,7 +136,9 @@ def progress_line(total: int) -> Callable[[Trajectory], None]:
         state["next"] = share + 0.1
         left = (time.monotonic() - started) * (total - state["done"]) / state["done"]
         end = "\r" if sys.stderr.isatty() and state["done"] < total else "\n"
-        sys.stderr.write(f"{state['done']}/{total} episodes, success {state['good'] / state['done']:.3f}, {left:.0f} s left{end}")
+        sys.stderr.write(
+            f"{state['done']}/{total} episodes, success {state['good'] / state['done']:.3f}, {left:.0f} s left{end}"
+        )
         sys.stderr.flush()
 
     return update

@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.skipif(not (ROOT / "envs").is_dir(), reason="not a checkout of the repository"),
 ]
-DATA_FILES = (".md", ".toml", ".html", ".json", ".typed")
+DATA_FILES = (".md", ".toml", ".html", ".css", ".js", ".json", ".typed")
 
 
 @pytest.fixture(scope="module")
