@@ -8,7 +8,7 @@ import re
 import sys
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, overload
 
 import numpy as np
@@ -82,6 +82,8 @@ class ToolOutput:
     documents: tuple[Passage | DocRef, ...] = ()
     scores: tuple[float, ...] = ()
     """Optional: one per document."""
+    events: Mapping[str, JSON] = field(default_factory=dict)
+    """For rewards alone (`ToolResult.events`)."""
 
 
 class Tool:

