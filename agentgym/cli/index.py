@@ -4,7 +4,9 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from agentgym.cli.options import existing_path
 
@@ -37,8 +39,22 @@ def run(args: argparse.Namespace) -> int:
     else:
         verify(args.index)
         body = {**index_info(args.index), "verified": True}
-    sys.stdout.write(json.dumps(body, indent=None if args.json else 1) + "\n")
+    sys.stdout.write(json.dumps(body) + "\n" if args.json else _summary(args.out if args.action == "build" else args.index, body))
     return 0
+
+
+def _summary(path: Path, body: Mapping[str, Any]) -> str:
+    """Return what a person wants to know of an index."""
+    counts, parameters = body["counts"], body["parameters"]
+    size = f"{body['bytes'] / 1e6:,.1f} MB" if body["bytes"] >= 1e6 else f"{body['bytes'] / 1e3:,.1f} kB"
+    lines = [
+        f"{path}: {counts['passages']:,} passages, {counts['terms']:,} terms, {size}",
+        f"BM25 ({parameters['method']}, k1 {parameters['k1']}, b {parameters['b']}), analyzer {body['analyzer']}, "
+        f"format {body['format']} {body['version']}",
+        *(f"from {s['name']}: {s['passages']:,} passages, sha256 {s['sha256'][:16]}…" for s in body["sources"]),
+    ]
+    lines.append("all files match their checksums" if "verified" in body else f"built in {body['seconds']} s")
+    return "\n".join(lines) + "\n"
 
 
 def _progress(stage: str, done: int, total: int) -> None:

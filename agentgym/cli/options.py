@@ -2,7 +2,9 @@
 
 import argparse
 import importlib
+import inspect
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,9 @@ from agentgym.cli.parser import whole_number
 from agentgym.errors import ConfigError, suggestion
 
 
-def add_env_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `gym.make` takes."""
-    parser.add_argument("env", metavar="ENV", help='environment id, e.g. "SearchQA-v0"')
+def add_env_arguments(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    """Add what `gym.make` takes; `optional`: the command has a use without an environment."""
+    parser.add_argument("env", metavar="ENV", nargs="?" if optional else None, help='environment id, e.g. "SearchQA-v0"')
     parser.add_argument("--world", help='world spec, e.g. "synthetic:natural?entities=1000&seed=0"')
     parser.add_argument("--tasks", type=existing_text, help="question file (JSON, JSON lines, .gz)")
     parser.add_argument("--index", type=existing_text, help="folder made by `agentgym index build`, or a file of passages")
@@ -45,6 +47,28 @@ def key_values(items: list[str], flag: str) -> dict[str, Any]:
     return parsed
 
 
+def named_object(text: str) -> Any:
+    """Return what "MODULE:NAME" names, a module of the working folder included.
+
+    Raises:
+        ConfigError: The text is of another form, the module cannot be imported, or it has no such name.
+    """
+    module, colon, name = text.partition(":")
+    if not colon or not module or not name:
+        raise ConfigError(f"{text!r}: write MODULE:NAME, e.g. my_tools:refund")
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        found = importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigError(f"{text!r}: the module {module!r} cannot be imported: {error}") from error
+    finally:
+        sys.path.remove(here)
+    if not hasattr(found, name):
+        raise ConfigError(f"{text!r}: the module {module!r} has no {name!r}{suggestion(name, vars(found))}")
+    return getattr(found, name)
+
+
 def check_env_id(env_id: str) -> None:
     """Raise ConfigError with the nearest id if gymnasium does not know `env_id` ("module:id" imports first)."""
     import gymnasium
@@ -73,13 +97,37 @@ def add_policy_arguments(parser: argparse.ArgumentParser, default: str | None = 
     parser.add_argument("--max-tokens", type=whole_number(1), default=256, help="longest completion of one turn")
 
 
-def make_policy(name: str, arguments: list[str]) -> Any:
-    """Return the policy of a registered id; "ID:VALUE" hands VALUE to its factory first."""
+def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of a judge."""
+    parser.add_argument("--judge", help="who decides what the reward leaves to a judge, e.g. endpoint")
+    parser.add_argument(
+        "--judge-arg", action="append", default=[], metavar="KEY=JSON", help="argument of the judge, e.g. base_url=…, votes=3"
+    )
+
+
+def judge_config(args: argparse.Namespace) -> Any:
+    """Return the JudgeConfig of --judge and --judge-arg, None where neither is given. Raises ConfigError."""
+    from agentgym.judges.build import config_of
+
+    given = key_values(args.judge_arg, "--judge-arg")
+    return config_of(args.judge or "endpoint", given) if args.judge or given else None
+
+
+def make_policy(name: str, arguments: list[str] | dict[str, Any], seed: int | None = None) -> Any:
+    """Return the policy of a registered id; "ID:VALUE" hands VALUE to its factory first.
+
+    Args:
+        name: The id.
+        arguments: Arguments of the factory, by name or as KEY=JSON texts.
+        seed: The run's seed, for factories that take one (those that draw weights).
+    """
     from agentgym import hooks
 
     kind, _, value = name.partition(":")
     factory = hooks.POLICIES.resolve(kind)
-    options = key_values(arguments, "--policy-arg")
+    options = dict(arguments) if isinstance(arguments, dict) else key_values(arguments, "--policy-arg")
+    if seed is not None and "seed" in inspect.signature(factory).parameters:
+        options.setdefault("seed", seed)
     try:
         return factory(value, **options) if value else factory(**options)
     except TypeError as error:

@@ -20,11 +20,21 @@ class Parser(argparse.ArgumentParser):
     def parse(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
         """Parse the whole command line; leaves with exit code 2 where it cannot."""
         args, rest = self.parse_known_args(argv)
+        if rest and not any(word.startswith("-") for word in rest):
+            rest = self._take_more(args, rest)
         if rest:
             flag = rest[0].partition("=")[0]
             near = suggestion(flag, _options(self, args)) if flag.startswith("-") else ""
             self.error(f"unknown argument {rest[0]!r}{near}")
         return args
+
+    def _take_more(self, args: argparse.Namespace, rest: list[str]) -> list[str]:
+        """Hand words behind a flag to the command's open list of arguments, which argparse ends at the first flag."""
+        for action in _actions(self, args):
+            if action.nargs == argparse.ZERO_OR_MORE and not action.option_strings:
+                setattr(args, action.dest, [*getattr(args, action.dest), *rest])
+                return []
+        return rest
 
     def error(self, message: str) -> NoReturn:
         """Print one line and leave."""
@@ -61,9 +71,15 @@ def whole_number(least: int) -> Any:
 
 def _options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Iterator[str]:
     """Yield the flags of a parser and of the subcommand that `args` chose."""
-    for action in parser._actions:
+    for action in _actions(parser, args):
         yield from action.option_strings
+
+
+def _actions(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Iterator[argparse.Action]:
+    """Yield the arguments of a parser and of the subcommand that `args` chose."""
+    for action in parser._actions:
+        yield action
         if isinstance(action, argparse._SubParsersAction):
             chosen = action.choices.get(getattr(args, action.dest, None) or "")
             if chosen is not None:
-                yield from _options(chosen, args)
+                yield from _actions(chosen, args)

@@ -157,7 +157,7 @@ def _check_target(out: Path, overwrite: bool) -> None:
     if not (out / NAME).is_file():
         raise ConfigError(f"output folder {out} exists and holds no index; choose another, or empty it")
     if not overwrite:
-        raise ConfigError(f"output folder {out} holds an index already; choose another, or build with overwrite")
+        raise ConfigError(f"output folder {out} holds an index already; choose another, or replace it (--overwrite, overwrite=True)")
 
 
 class _Source:

@@ -49,6 +49,8 @@ def read_manifest(folder: Path) -> dict[str, JSON]:
         DataError: no index there, a damaged manifest, another format, version or analyzer.
     """
     path = folder / NAME
+    if folder.is_file():
+        raise DataError(f"{folder}: a file, not the folder of an index; give what `agentgym index build --out` made")
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder. {_rebuild(folder)}")
     try:

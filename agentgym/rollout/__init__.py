@@ -2,11 +2,12 @@
 
 from agentgym.rollout.batcher import Batcher
 from agentgym.rollout.episode import SamplingConfig, run_episode
-from agentgym.rollout.evaluate import EvalConfig, EvalResult, compare, earlier_result, evaluate, summarize
+from agentgym.rollout.evaluate import EvalConfig, EvalResult, compare, earlier_result, evaluate, summarize, unknown_gold
 from agentgym.rollout.groups import EnvPool, run_groups, run_groups_async
 from agentgym.rollout.ledger import TokenLedger
 from agentgym.rollout.policy import LearnablePolicy, Policy, Request, TokenRenderer
 from agentgym.rollout.record import TrajectoryWriter, read_trajectories, to_chat, write_trajectories
+from agentgym.rollout.services import Services, judge_for
 
 __all__ = [
     "Batcher",
@@ -17,17 +18,20 @@ __all__ = [
     "Policy",
     "Request",
     "SamplingConfig",
+    "Services",
     "TokenLedger",
     "TokenRenderer",
     "TrajectoryWriter",
     "compare",
     "earlier_result",
     "evaluate",
+    "judge_for",
     "read_trajectories",
     "run_episode",
     "run_groups",
     "run_groups_async",
     "summarize",
     "to_chat",
+    "unknown_gold",
     "write_trajectories",
 ]

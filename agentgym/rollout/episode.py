@@ -22,7 +22,7 @@ class SamplingConfig:
     max_tokens: int = 256
     """Longest completion of one turn."""
     max_context: int = 0
-    """Longest context in tokens, completion included; 0 takes the policy's own."""
+    """Longest context in tokens, completion included; 0, or more than the policy's own, takes the policy's own."""
     oracle_noise: float = 0.0
     """For privileged policies: chance of a bad action per turn."""
 
@@ -36,10 +36,18 @@ class SamplingConfig:
         ):
             if not value >= low:
                 raise ConfigError(f"sampling.{name} is {value}; allowed: {low} or more")
+        if self.oracle_noise > 1:
+            raise ConfigError(f"sampling.oracle_noise is {self.oracle_noise}; allowed: 0 to 1")
 
 
 async def run_episode(
-    env: ToolEnv, batcher: Batcher, task: Task, key: tuple[int, ...], sampling: SamplingConfig, group_id: str = ""
+    env: ToolEnv,
+    batcher: Batcher,
+    task: Task,
+    key: tuple[int, ...],
+    sampling: SamplingConfig,
+    group_id: str = "",
+    progress: float | None = None,
 ) -> Trajectory:
     """Run one episode to its end and return its record; never raises for what happens inside it.
 
@@ -50,13 +58,15 @@ async def run_episode(
         key: (run, step, group, member): the key of all randomness of this episode.
         sampling: Temperature and token limits.
         group_id: Recorded on the trajectory.
+        progress: Of training, 0 to 1, for suites with a schedule.
     """
     policy, member = batcher.policy, key[-1] if key else 0
     episode = "/".join(f"{part:06d}" for part in key)
     ledger: TokenLedger | None = None
     version, entropies = 0, []
     try:
-        env.reset(options={"task": task, "key": key})
+        scheduled = {"progress": progress} if env.suite.is_scheduled else {}
+        env.reset(options={"task": task, "key": key, **scheduled})
         renderer = getattr(policy, "renderer", None)
         if renderer is not None:
             ledger = TokenLedger(renderer.start(env.messages, env.specs))
@@ -93,7 +103,7 @@ def _request(
     """Return the next request, or None where the context leaves no room for a completion."""
     room = sampling.max_tokens
     if ledger is not None:
-        limit = sampling.max_context or policy.max_context
+        limit = min(sampling.max_context or policy.max_context, policy.max_context)
         room = min(room, limit - len(ledger.ids))
         if room < 1:
             return None

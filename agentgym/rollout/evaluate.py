@@ -7,13 +7,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agentgym.env import ToolEnv
 from agentgym.errors import ConfigError, DataError
 from agentgym.jsonl import parse_json
+from agentgym.retrieval import Retriever
 from agentgym.rewards import answer_scores
 from agentgym.rollout.episode import SamplingConfig
-from agentgym.rollout.groups import EnvPool, run_groups
+from agentgym.rollout.groups import EnvPool, run_groups, transform_groups
 from agentgym.rollout.policy import Policy
-from agentgym.rollout.record import TrajectoryWriter, read_trajectories
+from agentgym.rollout.record import TrajectoryWriter, read_trajectories, write_trajectories
+from agentgym.rollout.services import Services, abstained
 from agentgym.rollout.statistics import bootstrap_interval, paired_difference, pass_at_k
 from agentgym.task import Task
 from agentgym.types import JSON, Group, Trajectory
@@ -51,15 +54,19 @@ class EvalResult:
     n_tasks: int
     n_episodes: int
     n_faults: int
-    """Episodes that a fault of environment or service ended: in no mean."""
+    """Episodes that a fault of environment or service ended, or left without a valid score: in no mean."""
     measures: dict[str, Measure]
     pass_at: dict[int, Measure]
     by_kind: dict[str, dict[str, float]]
-    """Success, F1, recall, turns and number of tasks per question kind."""
+    """Success, recall, turns and number of tasks per question kind; "none" for tasks without one, "all" if none has."""
     per_task: dict[str, dict[str, float]]
     """Each task's means, for paired comparison."""
     faults: dict[str, int]
     """How often each fault message occurred."""
+    n_abstained: int = 0
+    """Those of the faults where a judge (or another service) gave no answer about an episode that ended well."""
+    services: dict[str, float] = field(default_factory=dict)
+    """Counts of the judge: judge/requests, judge/abstained, …; empty where none was asked."""
 
     def to_json(self) -> dict[str, JSON]:
         """Return everything as plain JSON."""
@@ -77,6 +84,7 @@ def evaluate(
     out: Path | None = None,
     settings: Mapping[str, JSON] | None = None,
     progress: Callable[[Trajectory], None] | None = None,
+    services: Services | None = None,
 ) -> tuple[EvalResult, list[Group]]:
     """Run `config.samples` episodes of every task.
 
@@ -88,6 +96,8 @@ def evaluate(
         out: Folder for `trajectories.jsonl` and `eval.json`; an evaluation that stopped is resumed there.
         settings: What identifies the evaluation beside `config` (policy, files); kept in eval.json.
         progress: Called with every new record.
+        services: Fill deferred scores (judge, scorer) once all episodes have ended; without them such scores stay
+            open. An episode about which a judge abstained is in no mean, and runs again on resume.
 
     Raises:
         ConfigError: No tasks, or `out` holds an evaluation with other settings.
@@ -102,10 +112,11 @@ def evaluate(
         "key": (config.seed, 0),
         "sampling": config.sampling,
         "concurrency": config.concurrency,
+        "progress": 1.0,  # rewards with a schedule count as at the end of training
     }
     if out is None:
-        groups = run_groups(pool, policy, tasks, on_trajectory=progress, **options)
-        return summarize(groups, config.samples), groups
+        groups = _finished(pool, run_groups(pool, policy, tasks, on_trajectory=progress, **options), services)
+        return summarize(groups, config.samples, services), groups
     done = _resume(out, tasks, {**asdict(config), **dict(settings or {})})
     with TrajectoryWriter(out / "trajectories.jsonl") as writer:
 
@@ -115,9 +126,19 @@ def evaluate(
                 progress(record)
 
         groups = run_groups(pool, policy, tasks, on_trajectory=keep, done=done, **options)
-    result = summarize(groups, config.samples)
+    ran, groups = groups, _finished(pool, groups, services)
+    if groups != ran:
+        write_trajectories(out / "trajectories.jsonl", [t for g in groups for t in g.trajectories])
+    result = summarize(groups, config.samples, services)
     _write(out / "result.json", result.to_json())
     return result, groups
+
+
+def _finished(pool: EnvPool, groups: Sequence[Group], services: Services | None) -> list[Group]:
+    """Return the groups with their open scores filled and group transforms applied."""
+    if services is not None and services.needed:
+        groups = services.complete_groups(groups)
+    return transform_groups(pool.first.suite, groups)
 
 
 def _resume(out: Path, tasks: Sequence[Task], settings: dict[str, JSON]) -> dict[tuple[int, int], Trajectory]:
@@ -147,6 +168,19 @@ def _resume(out: Path, tasks: Sequence[Task], settings: dict[str, JSON]) -> dict
             if group < len(tasks) and tasks[group].id == record.task_id and record.in_statistics:
                 done[group, member] = record
     return done
+
+
+def unknown_gold(env: ToolEnv, tasks: Sequence[Task]) -> list[str]:
+    """Return the ids of the tasks whose gold passages are not all in the corpus that they search.
+
+    Recall of such a task cannot reach 1: questions and index do not belong together, or name passages differently.
+    """
+    unknown = []
+    for task in tasks:
+        corpus = env.services(task).get("corpus") if task.gold.doc_ids else None
+        if isinstance(corpus, Retriever) and any(corpus.passage(d) is None for d in task.gold.doc_ids):
+            unknown.append(task.id)
+    return unknown
 
 
 def earlier_result(path: Path) -> dict[str, dict[str, float]]:
@@ -197,8 +231,14 @@ def measures_of(trajectory: Trajectory) -> dict[str, float]:
     return found
 
 
-def summarize(groups: Sequence[Group], samples: int) -> EvalResult:
-    """Return the measures of finished groups: means over tasks of the means over their samples."""
+def summarize(groups: Sequence[Group], samples: int, services: Services | None = None) -> EvalResult:
+    """Return the measures of finished groups: means over tasks of the means over their samples.
+
+    Args:
+        groups: one per task.
+        samples: episodes per task, for pass@k.
+        services: what filled scores, for its counts.
+    """
     per_task: dict[str, dict[str, float]] = {}
     kinds: dict[str, list[str]] = {}
     solved: dict[str, tuple[int, int]] = {}
@@ -212,7 +252,7 @@ def summarize(groups: Sequence[Group], samples: int) -> EvalResult:
             continue
         rows = [measures_of(t) for t in good]
         per_task[group.task_id] = {n: math.fsum(r[n] for r in rows) / len(rows) for n in rows[0]}
-        kinds.setdefault(str(good[0].info.get("kind") or "all"), []).append(group.task_id)
+        kinds.setdefault(str(good[0].info.get("kind") or ""), []).append(group.task_id)
         solved[group.task_id] = (len(good), sum(t.success for t in good))
     names = sorted({n for row in per_task.values() for n in row})
     return EvalResult(
@@ -222,16 +262,18 @@ def summarize(groups: Sequence[Group], samples: int) -> EvalResult:
         measures={n: _measure([row[n] for row in per_task.values() if n in row]) for n in names},
         pass_at={
             k: _measure([pass_at_k(n, c, k) for n, c in solved.values() if n >= k])
-            for k in (1, 2, 4, 8, 16, 32, 64)
-            if k <= samples and any(n >= k for n, _ in solved.values())
+            for k in sorted({samples, *(2**i for i in range(samples.bit_length()))})
+            if any(n >= k for n, _ in solved.values())
         },
         by_kind={
-            kind: {"tasks": float(len(ids))}
+            kind or ("all" if len(kinds) == 1 else "none"): {"tasks": float(len(ids))}
             | {n: _measure([per_task[i][n] for i in ids if n in per_task[i]]).mean for n in ("success", "recall", "turns")}
             for kind, ids in sorted(kinds.items())
         },
         per_task=per_task,
         faults=faults,
+        n_abstained=sum(not t.in_statistics and abstained(t) for g in groups for t in g.trajectories),
+        services=services.totals() if services is not None else {},
     )
 
 

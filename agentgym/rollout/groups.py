@@ -10,6 +10,7 @@ from gymnasium.envs.registration import load_env_creator
 
 from agentgym.env import ToolEnv
 from agentgym.errors import ConfigError, suggestion
+from agentgym.rewards import Suite
 from agentgym.rollout.batcher import Batcher
 from agentgym.rollout.episode import SamplingConfig, run_episode
 from agentgym.rollout.policy import Policy
@@ -76,6 +77,7 @@ async def run_groups_async(
     max_wait_s: float = 30.0,
     on_trajectory: OnTrajectory | None = None,
     done: Mapping[tuple[int, int], Trajectory] | None = None,
+    progress: float | None = None,
 ) -> list[Group]:
     """Run `group_size` episodes of every task.
 
@@ -91,6 +93,7 @@ async def run_groups_async(
         max_wait_s: See Batcher.
         on_trajectory: Called with every new record as soon as its episode ends.
         done: Records by (group, member) that need not run again.
+        progress: Of training, 0 to 1, for suites with a schedule.
 
     Returns:
         One Group per task, in order; a crashed sibling is a Trajectory with its end_reason.
@@ -108,7 +111,7 @@ async def run_groups_async(
         for g, m in queue:
             env = pool.take()
             group_id = f"{key[0]}/{key[1]}/{g}"
-            record = await run_episode(env, batcher, tasks[g], (*key, g, m), sampling, group_id)
+            record = await run_episode(env, batcher, tasks[g], (*key, g, m), sampling, group_id, progress)
             pool.give(env)
             records[g, m] = record
             if on_trajectory is not None:
@@ -122,6 +125,14 @@ async def run_groups_async(
         Group(f"{key[0]}/{key[1]}/{g}", task.id, tuple(records[g, m] for m in range(group_size)))
         for g, task in enumerate(tasks)
     ]
+
+
+def transform_groups(suite: Suite, groups: Sequence[Group]) -> list[Group]:
+    """Return the groups with the suite's group transforms applied, from stored raw values alone."""
+    if not suite.group_transforms:
+        return list(groups)
+    done = iter(suite.transform_groups([t for g in groups for t in g.trajectories]))
+    return [Group(g.id, g.task_id, tuple(next(done) for _ in g.trajectories)) for g in groups]
 
 
 def run_groups(pool: EnvPool, policy: Policy, tasks: Sequence[Task], **options: Any) -> list[Group]:

@@ -21,7 +21,7 @@ class TrajectoryWriter:
         """Open `path` for appending; a half-written last line (a killed run) is cut off first."""
         path.parent.mkdir(parents=True, exist_ok=True)
         cut_partial_line(path)
-        self._file = path.open("a", encoding="utf-8")
+        self._path, self._file = path, path.open("ab", buffering=0)
 
     def __enter__(self) -> "TrajectoryWriter":
         """Return itself."""
@@ -32,9 +32,13 @@ class TrajectoryWriter:
         self._file.close()
 
     def write(self, trajectory: Trajectory) -> None:
-        """Append one trajectory."""
-        self._file.write(to_line(trajectory) + "\n")
-        self._file.flush()
+        """Append one trajectory. Raises OSError, with the file's name, where it cannot be written."""
+        line = memoryview(f"{to_line(trajectory)}\n".encode())
+        try:
+            while line:
+                line = line[self._file.write(line) :]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
 
 
 def to_line(trajectory: Trajectory) -> str:

@@ -52,7 +52,7 @@ def row_task(row: Row, where: str, source: str) -> Task:
     return Task(
         id=task_id,
         question=question,
-        gold=Gold(answers, entities, doc_ids, path, path_docs),
+        gold=Gold(answers=answers, entities=entities, doc_ids=doc_ids, path=path, path_doc_ids=path_docs),
         split="all",
         kind=kind or (named.group(1) if named else ""),
         hops=_hops(row, kind, len(steps), bool(triples or "supporting_facts" in row), where),

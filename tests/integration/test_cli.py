@@ -1,5 +1,6 @@
 """The command line as users run it: exit codes, one JSON document, one clear line for every mistake, resuming."""
 
+import gzip
 import json
 import os
 import signal
@@ -89,6 +90,7 @@ def test_index_build_info_and_a_flipped_byte(corpus: Path, tmp_path: Path) -> No
     again = agentgym("index", "build", corpus / "passages.jsonl", "--out", out)
     assert again.returncode == 2
     assert "holds an index already" in again.stderr
+    assert "--overwrite" in again.stderr
     # replaced only when asked for, and then equal to the first byte for byte
     replaced = document(agentgym("index", "build", corpus / "passages.jsonl", "--out", out, "--overwrite", "--json", "--quiet"))
     assert replaced["files"] == built["files"]
@@ -222,6 +224,51 @@ def test_compare_is_paired_by_task(unbroken: Path, capsys: Any) -> None:
     assert code == 1
 
 
+def test_two_finished_evaluations_are_compared_without_running(unbroken: Path, tmp_path: Path, capsys: Any) -> None:
+    again, later = [*EVAL, "--noise", "0.0", "--quiet"], tmp_path / "later"
+    assert call(capsys, *again, "--out", later)[0] == 0
+    ran = json.loads(call(capsys, *again, "--compare", unbroken, "--json")[1])
+    code, out, _ = call(capsys, "eval", "--compare", unbroken, later, "--json")
+    assert code == 0
+    assert json.loads(out) == {"comparison": ran["comparison"]}
+    shown = call(capsys, "eval", "--compare", unbroken / "result.json", later)[1]
+    assert "later − out, paired by task" in shown
+    for arguments in (["eval"], ["eval", "--compare", unbroken], [*EVAL, "--compare", unbroken, later]):
+        code, _, errors = call(capsys, *arguments)
+        assert code == 2
+        assert "two" in errors
+        assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("changed", ["questions.jsonl", "passages.jsonl"])
+def test_an_evaluation_is_not_resumed_over_other_files(changed: str, corpus: Path, tmp_path: Path, capsys: Any) -> None:
+    for path in corpus.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    index = tmp_path / "index"
+    build = ["index", "build", tmp_path / "passages.jsonl", "--out", index, "--overwrite", "--quiet"]
+    files = ["--tasks", tmp_path / "questions.jsonl", "--index", index]
+    again = ["eval", ENV, *files, "--policy", "extractive", "--out", tmp_path / "out", "--quiet"]
+    assert call(capsys, *build)[0] == call(capsys, *again, "--limit", "2")[0] == call(capsys, *again)[0] == 0
+    assert len(_lines(tmp_path / "out")) == 4, "a longer evaluation goes on from a shorter one"
+    path = tmp_path / changed
+    path.write_text(path.read_text(encoding="utf-8").replace("Alma Reed", "Alma Rood"), encoding="utf-8")
+    assert call(capsys, *build)[0] == 0
+    code, _, errors = call(capsys, *again)
+    assert code == 2
+    assert "sha256" in errors
+    assert "choose another --out" in errors
+
+
+def test_questions_over_a_foreign_index_are_warned_of(corpus: Path, tmp_path: Path, capsys: Any) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_text('{"id": "p1", "title": "A", "text": "x"}\n', encoding="utf-8")
+    arguments = ["eval", ENV, "--tasks", corpus / "questions.jsonl", "--policy", "extractive", "--quiet", "--index"]
+    code, _, errors = call(capsys, *arguments, other)
+    assert code == 0
+    assert errors.startswith("warning: 3 of 4 tasks name gold passages that the corpus does not hold (the first is 'q0')")
+    assert call(capsys, *arguments, corpus / "passages.jsonl")[2] == ""
+
+
 def test_a_folder_that_is_no_evaluation_is_left_alone(unbroken: Path, tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "trajectories.jsonl").write_bytes(b"precious\n")
     code, _, errors = call(capsys, *EVAL, "--out", tmp_path, "--quiet")
@@ -289,6 +336,17 @@ MISTAKES: list[tuple[Sequence[str], str]] = [
     (["index", "build", "questions.jsonl", "--out", "made"], "questions.jsonl:1: field 'title' is missing"),
     (["index", "build", "passage.jsonl", "--out", "made"], "did you mean 'passages.jsonl'"),
     (["index", "info", "broken"], "manifest.json: missing"),
+    (["index", "info", "passages.jsonl"], "passages.jsonl: a file, not the folder of an index"),
+    (["index", "build", "passages.jsonl", "passages.jsonl", "--out", "made"], "id 'p0' is used already"),
+    (["eval", ENV, "--tasks", "questions.jsonl", "--index", "cut_passage.jsonl"], "cut_passage.jsonl:2: not valid JSON"),
+    (["eval", ENV, "--tasks", "questions.jsonl", "--index", "cut.jsonl.gz"], "cut.jsonl.gz: cannot be read"),
+    (["eval", ENV, "--tasks", "questions.jsonl", "--index", "same_passage.jsonl"], "same_passage.jsonl:2: id 'a' is used"),
+    (["eval", ENV, "--tasks", "questions.jsonl", "--index", "empty.jsonl"], "no passages found"),
+    (["eval", ENV, "--tasks", "questions.jsonl", "--index", "passages.jsonl", "--split", "dev"], "no splits"),
+    (["play", ENV, "--tasks", "questions.jsonl", "--index", "passages.jsonl", "--task", "q9"], "task 'q9' is not in question file questions.jsonl"),
+    (["eval", ENV, "--env-arg", "retriever=bm52"], "did you mean 'bm25'"),
+    (["eval", ENV, "--noise", "1.5"], "oracle_noise is 1.5; allowed: 0 to 1"),
+    (["eval", "--compare", "broken", "broken"], "result.json: no such file"),
     (["eval", ENV, "--compare", "broken"], "result.json: no such file"),
     (["eval", ENV, "--compare", "no_json.jsonl"], "no_json.jsonl"),
     (["eval", ENV, "--out", "questions.jsonl"], "questions.jsonl"),
@@ -315,10 +373,12 @@ def mess(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "no_answer.jsonl": '{"question": "Who?", "anwser": "x"}\n',
         "same_id.jsonl": '{"id": "q", "question": "Who?", "answer": "a"}\n{"id": "q", "question": "Why?", "answer": "b"}\n',
         "same_passage.jsonl": passage + passage,
+        "cut_passage.jsonl": passage + '{"id": "b", "tit',
         "empty.jsonl": "\n",
     }
     for name, text in broken.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
+    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(passage.encode())[:-12])
     (tmp_path / "latin.jsonl").write_bytes('{"question": "Où?", "answer": "x"}\n'.encode("latin-1"))
     (tmp_path / "broken").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -335,6 +395,32 @@ def test_every_mistake_gives_one_clear_line(arguments: Sequence[str], message: s
     assert errors.count("\n") == 1, "one line"
     assert message in errors
     assert sorted(p.name for p in mess.rglob("*")) == before, "nothing is left behind"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ({"version": 7}, "index format version 7; this AgentGym reads version"),
+        ({"analyzer": "words-0"}, "does not match its own checksum"),
+        ("scores.npy", "scores.npy: damaged"),
+        ("terms.utf8", "terms.utf8: damaged"),
+    ],
+)  # fmt: skip
+def test_an_index_that_cannot_be_used_is_refused(damage: Any, message: str, mess: Path, capsys: Any) -> None:
+    assert call(capsys, "index", "build", "passages.jsonl", "--out", "made", "--quiet")[0] == 0
+    path = mess / "made" / (damage if isinstance(damage, str) else "manifest.json")
+    if isinstance(damage, str):
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+    else:
+        path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | damage), encoding="utf-8")
+    arguments = ["--tasks", "questions.jsonl", "--index", "made", "--policy", "extractive", "--out", "out", "--quiet"]
+    code, out, errors = call(capsys, "eval", ENV, *arguments)
+    assert (code, out, errors.count("\n")) == (2, "", 1)
+    assert message in errors
+    assert "agentgym index build" in errors, "what to do"
+    assert not (mess / "out").exists()
 
 
 def test_a_mistake_of_a_real_process_has_no_traceback(mess: Path) -> None:

@@ -55,3 +55,14 @@ def test_recall_is_that_of_bm25s_called_directly(name: str, dialect: str, data_d
     assert {task: row["recall"] for task, row in result["per_task"].items()} == recalls
     assert result["measures"]["recall"]["mean"] == pytest.approx(sum(recalls.values()) / LIMIT, abs=1e-12)
     assert 0.1 < result["measures"]["recall"]["mean"] < 1.0
+
+
+@pytest.mark.parametrize(("name", "n"), [("nq", 508), ("popqa", 489)])
+def test_single_hop_sets_are_evaluated_without_a_fault(name: str, n: int, data_dir: Path, capsys: Any) -> None:
+    """Their alternatives hold emoji and signs, of which normalisation leaves nothing."""
+    corpus, questions = data_dir / "qa" / f"{name}.corpus.jsonl", data_dir / "qa" / f"{name}.questions.jsonl"
+    files = ["--tasks", str(questions), "--index", str(corpus)]
+    assert main(["eval", "SearchQA-v0", *files, "--policy", "extractive", "--json", "--quiet"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["n_tasks"], result["n_faults"], result["faults"]) == (n, 0, {})
+    assert result["measures"]["success"]["mean"] > 0.04

@@ -52,6 +52,8 @@ def test_measures_are_means_over_tasks_of_means_over_samples(pool, policy):
     assert result.measures["turns"].mean == pytest.approx(sum(r["turns"] for r in result.per_task.values()) / 5)
     assert result.pass_at[1].mean == pytest.approx(result.measures["success"].mean)
     assert result.pass_at[1].mean <= result.pass_at[2].mean <= result.pass_at[4].mean
+    three = [replace(g, trajectories=g.trajectories[:3]) for g in groups]
+    assert set(summarize(three, 3).pass_at) == {1, 2, 3}, "the number of samples that was asked for is shown"
     assert sum(row["tasks"] for row in result.by_kind.values()) == 5
     row = groups[0].trajectories[0]
     bare = measures_of(replace(row, gold=None))

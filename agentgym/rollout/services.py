@@ -1,0 +1,106 @@
+"""What fills the deferred scores of a run: its scorer and its judge, with their counts and their warnings as text."""
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from agentgym.errors import ConfigError
+from agentgym.judges import JudgeConfig, JudgeService, judge_service
+from agentgym.rewards import Scorer, Suite
+from agentgym.task import Task
+from agentgym.types import Group, Trajectory
+
+RATE = "_rate"
+"""Metrics that end so are shares since the judge was made; all others are counts."""
+
+
+class Services:
+    """Completes batches of one suite. Keep one per run, so that counts, budgets and caches are the run's."""
+
+    def __init__(
+        self,
+        suite: Suite,
+        *,
+        scorer: Scorer | None = None,
+        judge: JudgeService | None = None,
+    ) -> None:
+        """Hold the services of a suite; those that it does not need are never called."""
+        self.suite, self.scorer, self.judge = suite, scorer, judge
+        self._told: dict[str, float] = {}
+        self._notes: list[str] = []
+
+    @property
+    def needed(self) -> bool:
+        """Whether the suite leaves scores open; False where it asks for a scorer and there is none (they stay open)."""
+        needs = frozenset().union(*(self.suite.components[name].needs for name in self.suite.deferred))
+        return bool(self.suite.deferred) and ("scorer" not in needs or self.scorer is not None)
+
+    def complete(self, trajectories: Sequence[Trajectory]) -> list[Trajectory]:
+        """Return `Suite.complete` of a batch; what the services warn about is kept for `notes`."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            done = self.suite.complete(trajectories, scorer=self.scorer, judge=self.judge)
+        self._notes += [str(warning.message) for warning in caught]
+        return done
+
+    def complete_groups(self, groups: Sequence[Group]) -> list[Group]:
+        """Return the groups with their records completed."""
+        done = iter(self.complete([t for g in groups for t in g.trajectories]))
+        return [Group(g.id, g.task_id, tuple(next(done) for _ in g.trajectories)) for g in groups]
+
+    def totals(self) -> dict[str, float]:
+        """Return the judge's counts since it was made (judge/requests, judge/abstained, …); empty without a judge."""
+        told: Callable[[], dict[str, float]] | None = getattr(self.judge, "metrics", None)
+        return dict(told()) if told is not None else {}
+
+    def metrics(self) -> dict[str, float]:
+        """Return the judge's counts since the last call; shares are those of the whole run, but judge/abstain_rate."""
+        now = self.totals()
+        new = {n: value if n.endswith(RATE) else value - self._told.get(n, 0.0) for n, value in now.items()}
+        self._told = now
+        if "judge/abstain_rate" in new:
+            new["judge/abstain_rate"] = new.get("judge/abstained", 0.0) / max(1.0, new.get("judge/requests", 0.0))
+        return new
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what the services warned about since the last call, each text once."""
+        notes, self._notes = tuple(dict.fromkeys(self._notes)), []
+        return notes
+
+
+def judge_for(suite: Suite, config: JudgeConfig | None, tasks: Iterable[Task], setting: str) -> JudgeService | None:
+    """Return the judge of a run, or None where no component asks one.
+
+    Args:
+        suite: the reward.
+        config: settings; None: nothing was said.
+        tasks: looked at only where each task brings a checklist of its own.
+        setting: how a user says which judge, for messages.
+
+    Raises:
+        ConfigError: The suite asks a judge and the settings give none, or one that cannot be made.
+    """
+    asking = _asking(suite, tasks)
+    if not asking:
+        return None
+    problem = ""
+    if config is not None:
+        try:
+            return judge_service(config)
+        except ConfigError as error:
+            problem = f": {error}"
+    raise ConfigError(f"reward {suite.name}: {', '.join(asking)} ask a judge; say which with {setting}{problem}")
+
+
+def abstained(trajectory: Trajectory) -> bool:
+    """Whether a score of the record is invalid: a service gave no answer."""
+    tables: tuple[Any, ...] = (trajectory.scores, *(turn.scores for turn in trajectory.turns))
+    return any(not score.valid for scores in tables for score in scores.values())
+
+
+def _asking(suite: Suite, tasks: Iterable[Task]) -> list[str]:
+    asking = [n for n in suite.deferred if "judge" in suite.components[n].needs]
+    of_tasks = [n for n in asking if "gold.checklist" in suite.components[n].needs]
+    if of_tasks and not any(criterion.kind == "judge" for task in tasks for criterion in task.gold.checklist):
+        asking = [n for n in asking if n not in of_tasks]
+    return asking
