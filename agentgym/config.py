@@ -23,6 +23,9 @@ from agentgym.errors import ConfigError, suggestion
 
 T = TypeVar("T")
 
+WIDTH = 116
+"""Longest line of a comment in a file of settings."""
+
 _MISSING = "(required)"
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -47,7 +50,8 @@ def load(cls: type[T], path: str | Path | None = None, overrides: Sequence[str] 
         cls: a frozen dataclass whose fields are settings, or tables of settings (dataclasses).
         path: a TOML file; None for the defaults.
         overrides: texts like "train.lr=1e-3": a dotted key path, and a TOML value. Where the setting is a string
-            the quotes may be left out. Later ones win over earlier ones and over the file.
+            the quotes may be left out. Later ones win over earlier ones and over the file. One key of a free table
+            ("env_args.k=3") changes that key alone; a file's free table takes the place of the whole default.
 
     Raises:
         ConfigError: for a file that cannot be read, an unknown key, a value of the wrong type, a missing key.
@@ -56,17 +60,23 @@ def load(cls: type[T], path: str | Path | None = None, overrides: Sequence[str] 
     tables = _nones(cls, tables)
     for text in overrides:
         keys, value = _override(cls, text)
+        _put_default(cls, tables, keys)
         _put(tables, keys, value, text)
     return schema.from_json(cls, tables, where=str(path) if path is not None else "settings", error=ConfigError)
 
 
-def dump(cfg: Any) -> str:
+def dump(cfg: Any, *, docs: bool = False) -> str:
     """Return every setting of a dataclass instance as TOML text that `load` reads back to an equal one.
+
+    Args:
+        cfg: the instance.
+        docs: write what a setting means as a comment above it.
 
     Raises:
         ConfigError: for a value that TOML cannot hold (None inside a list or a free table).
     """
-    return "\n".join(_lines(_tables(cfg), ())).lstrip("\n") + "\n"
+    known = {key.path: key.doc for key in keys(type(cfg))} if docs else {}
+    return "\n".join(_lines(_tables(cfg), (), known)).lstrip("\n") + "\n"
 
 
 def keys(cls: Any) -> list[Key]:
@@ -162,6 +172,22 @@ def _value(tp: Any, text: str) -> Any:
     return text if only_text and not isinstance(value, (list, dict)) else value
 
 
+def _put_default(cls: Any, tables: dict[str, Any], names: list[str]) -> None:
+    """Put the default of a free table into `tables` before one of its keys is set, so that the others keep theirs."""
+    tp = cls
+    for name in names[:-1]:
+        owner = next((m for m in _members(tp) if dataclasses.is_dataclass(m)), None)
+        if owner is None:
+            return
+        tp = schema.field_types(typing.cast(type, owner))[name]
+        default = _default(next(f for f in dataclasses.fields(owner) if f.name == name))
+        if isinstance(default, dict):
+            tables.setdefault(name, _tables(default))
+        tables = tables.setdefault(name, {})
+        if not isinstance(tables, dict):
+            return
+
+
 def _put(tables: dict[str, Any], names: list[str], value: Any, text: str) -> None:
     for name in names[:-1]:
         below = tables.setdefault(name, {})
@@ -187,15 +213,16 @@ def _tables(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _lines(table: dict[str, Any], path: tuple[str, ...]) -> Iterator[str]:
+def _lines(table: dict[str, Any], path: tuple[str, ...], docs: dict[str, str]) -> Iterator[str]:
     plain = {k: v for k, v in table.items() if not isinstance(v, dict)}
     nested = {k: v for k, v in table.items() if isinstance(v, dict)}
     if path and (plain or not nested):
         yield f"\n[{'.'.join(map(_key, path))}]"
     for name, value in plain.items():
+        yield from (f"# {line}" for line in textwrap.wrap(docs.get(".".join((*path, name)), ""), WIDTH))
         yield f"{_key(name)} = {_toml(value, (*path, name))}"
     for name, value in nested.items():
-        yield from _lines(value, (*path, name))
+        yield from _lines(value, (*path, name), docs)
 
 
 def _key(name: str) -> str:

@@ -1,12 +1,16 @@
 """Trajectories and turn advantages become a token batch: one row per token segment."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from agentgym.errors import LedgerError
 from agentgym.types import Segment, TokenRows, Trajectory
+
+Unit = Literal["token", "turn", "sequence"]
+"""What a number covers: a token, the tokens of a turn (the literature's segment), or all of a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,8 @@ class TokenBatch:
     """[B] int64: index into `episode_tokens` of the episode a row belongs to."""
     episode_tokens: np.ndarray
     """[E] int64: action tokens of every episode in the loss, those without rows included."""
+    turn: np.ndarray | None = None
+    """[B, T] int64: index of the token's turn, -1 where mask is False; None for rows without turns (demonstrations)."""
 
     @property
     def n_episodes(self) -> int:
@@ -47,17 +53,34 @@ class TokenBatch:
         mask = tuple(tuple(row[:n].tolist()) for row, n in zip(self.mask.astype(np.int64), self.lengths, strict=True))
         return TokenRows(ids, mask)
 
+    def units(self, level: Unit) -> np.ndarray:
+        """Return for each action token, in the order of `mask`, the number of the unit it belongs to: [n] int64.
+
+        A turn never spans two rows, and a sequence is a row: the tokens that the sampler saw in one context. So no
+        unit is split by micro-batches.
+        """
+        rows, _ = np.nonzero(self.mask)
+        if level == "token":
+            return np.arange(len(rows))
+        if level == "sequence":
+            return np.unique(rows, return_inverse=True)[1]
+        if self.turn is None:
+            raise LedgerError("the batch does not say which turn its tokens belong to; make it with to_batch")
+        turns = self.turn[self.mask]
+        return np.unique(rows * (int(turns.max(initial=0)) + 1) + turns, return_inverse=True)[1]
+
     def take(self, rows: np.ndarray) -> "TokenBatch":
         """Return some rows, cut to the longest of them; the episode counts stay those of the whole batch."""
         width = int(self.lengths[rows].max()) if len(rows) else 0
-        return TokenBatch(
-            self.ids[rows, :width],
-            self.mask[rows, :width],
-            self.old_logprobs[rows, :width],
-            self.advantages[rows, :width],
-            self.lengths[rows],
-            self.episode[rows],
-            self.episode_tokens,
+        return replace(
+            self,
+            ids=self.ids[rows, :width],
+            mask=self.mask[rows, :width],
+            old_logprobs=self.old_logprobs[rows, :width],
+            advantages=self.advantages[rows, :width],
+            lengths=self.lengths[rows],
+            episode=self.episode[rows],
+            turn=None if self.turn is None else self.turn[rows, :width],
         )
 
     def split_episodes(self, parts: Sequence[np.ndarray]) -> list["TokenBatch"]:
@@ -68,15 +91,7 @@ class TokenBatch:
             position[part] = np.arange(len(part))
             rows = self.take(np.flatnonzero(position[self.episode] >= 0))
             batches.append(
-                TokenBatch(
-                    rows.ids,
-                    rows.mask,
-                    rows.old_logprobs,
-                    rows.advantages,
-                    rows.lengths,
-                    position[rows.episode],
-                    self.episode_tokens[part],
-                )
+                replace(rows, episode=position[rows.episode], episode_tokens=self.episode_tokens[part])
             )
         return batches
 
@@ -103,15 +118,16 @@ def to_batch(
     """
     kept = [t for t in trajectories if t.in_loss]
     episode_tokens = np.zeros(len(kept), dtype=np.int64)
-    rows: list[tuple[int, Segment, np.ndarray]] = []
+    rows: list[tuple[int, Segment, np.ndarray, np.ndarray]] = []
     for episode, trajectory in enumerate(kept):
         turn_advantages = _turn_advantages(trajectory, advantages)
         for index, segment in enumerate(trajectory.segments):
-            token_advantages = _spread(segment, turn_advantages, f"{trajectory.id}, segment {index}")
+            turn = _turns(segment, len(turn_advantages), f"{trajectory.id}, segment {index}")
+            token_advantages = np.where(turn >= 0, turn_advantages[turn], 0.0) if len(turn_advantages) else 0.0 * turn
             n_actions = sum(segment.mask)
             episode_tokens[episode] += n_actions
             if n_actions and (token_advantages.any() or not skip_zero):
-                rows.append((episode, segment, token_advantages))
+                rows.append((episode, segment, token_advantages, turn))
     return _pad(rows, episode_tokens)
 
 
@@ -121,13 +137,18 @@ def micro_batches(batch: TokenBatch, max_tokens: int) -> list[TokenBatch]:
     Rows are sorted by length, longest first, and cut so that rows x longest row stays within `max_tokens` (a single
     longer row makes a batch of its own). All of them share the counts of `batch`: the sum of their losses is its loss.
     """
+    return [batch.take(rows) for rows in micro_rows(batch, max_tokens)]
+
+
+def micro_rows(batch: TokenBatch, max_tokens: int) -> list[np.ndarray]:
+    """Return the row indices of each of the `micro_batches`."""
     order = np.argsort(-batch.lengths, kind="stable")
-    batches, start = [], 0
+    parts, start = [], 0
     while start < len(order):
         n_rows = max(1, max_tokens // max(1, int(batch.lengths[order[start]])))
-        batches.append(batch.take(order[start : start + n_rows]))
+        parts.append(order[start : start + n_rows])
         start += n_rows
-    return batches
+    return parts
 
 
 def _turn_advantages(trajectory: Trajectory, advantages: Mapping[str, Sequence[float] | np.ndarray]) -> np.ndarray:
@@ -148,8 +169,8 @@ def _turn_advantages(trajectory: Trajectory, advantages: Mapping[str, Sequence[f
     return values
 
 
-def _spread(segment: Segment, turn_advantages: np.ndarray, where: str) -> np.ndarray:
-    """Return the advantages [T] of a segment: constant over each turn's action tokens, 0 elsewhere."""
+def _turns(segment: Segment, n_turns: int, where: str) -> np.ndarray:
+    """Return the turn [T] of each action token of a segment, -1 elsewhere."""
     mask = np.asarray(segment.mask, dtype=bool)
     if not len(segment.ids) == len(mask) == len(segment.logprobs):
         raise LedgerError(
@@ -157,30 +178,28 @@ def _spread(segment: Segment, turn_advantages: np.ndarray, where: str) -> np.nda
         )
     if len(mask) and mask[0]:
         raise LedgerError(f"{where}: the first token is marked as sampled, but nothing comes before it")
-    values = np.zeros(len(mask))
-    owned = np.zeros(len(mask), dtype=bool)
+    turn = np.full(len(mask), -1, dtype=np.int64)
     for span in segment.spans:
-        if not 0 <= span.turn < len(turn_advantages) or not 0 <= span.start <= span.end <= len(mask):
-            raise LedgerError(f"{where}: span {span} does not fit {len(mask)} tokens and {len(turn_advantages)} turns")
-        if owned[span.start : span.end].any():
+        if not 0 <= span.turn < n_turns or not 0 <= span.start <= span.end <= len(mask):
+            raise LedgerError(f"{where}: span {span} does not fit {len(mask)} tokens and {n_turns} turns")
+        if (turn[span.start : span.end] >= 0).any():
             raise LedgerError(f"{where}: span {span} overlaps another one")
-        owned[span.start : span.end] = True
-        values[span.start : span.end] = turn_advantages[span.turn]
-    if (mask & ~owned).any():
-        raise LedgerError(f"{where}: sampled token {int(np.flatnonzero(mask & ~owned)[0])} belongs to no turn's span")
-    return np.where(mask, values, 0.0)
+        turn[span.start : span.end] = span.turn
+    if (mask & (turn < 0)).any():
+        raise LedgerError(f"{where}: sampled token {int(np.flatnonzero(mask & (turn < 0))[0])} belongs to no turn's span")
+    return np.where(mask, turn, -1)
 
 
-def _pad(rows: Sequence[tuple[int, Segment, np.ndarray]], episode_tokens: np.ndarray) -> TokenBatch:
-    lengths = np.array([len(segment.ids) for _, segment, _ in rows], dtype=np.int64)
+def _pad(rows: Sequence[tuple[int, Segment, np.ndarray, np.ndarray]], episode_tokens: np.ndarray) -> TokenBatch:
+    lengths = np.array([len(segment.ids) for _, segment, _, _ in rows], dtype=np.int64)
     shape = (len(rows), int(lengths.max()) if len(rows) else 0)
     ids, mask = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=bool)
-    old, values = np.zeros(shape), np.zeros(shape)
-    for b, (_, segment, token_advantages) in enumerate(rows):
+    old, values, turn = np.zeros(shape), np.zeros(shape), np.full(shape, -1, dtype=np.int64)
+    for b, (_, segment, token_advantages, turns) in enumerate(rows):
         n = len(segment.ids)
         ids[b, :n] = segment.ids
         mask[b, :n] = segment.mask
         old[b, :n] = np.where(mask[b, :n], segment.logprobs, 0.0)
-        values[b, :n] = token_advantages
-    episode = np.array([e for e, _, _ in rows], dtype=np.int64)
-    return TokenBatch(ids, mask, old, values, lengths, episode, episode_tokens)
+        values[b, :n], turn[b, :n] = token_advantages, turns
+    episode = np.array([e for e, _, _, _ in rows], dtype=np.int64)
+    return TokenBatch(ids, mask, old, values, lengths, episode, episode_tokens, turn)

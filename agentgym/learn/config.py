@@ -14,13 +14,13 @@ from agentgym.learn.sft import SftConfig
 class TrainConfig(OptimConfig):
     """The reinforcement-learning loop."""
 
-    steps: int = 200
+    steps: int = 180
     """Learner steps; one batch of rollouts each."""
     schedule: Schedule = "linear"
     """The rate falls to `min_lr_share` of the peak by the last step: the last steps settle what was learned."""
     max_cpu_s: float = 0.0
     """CPU-seconds after which no further step is begun, warm start included; 0: no limit."""
-    n_prompts: int = 12
+    n_prompts: int = 16
     """Tasks a step."""
     group_size: int = 8
     """Episodes per task."""

@@ -1,11 +1,11 @@
 """The files of one training run: opened by one process at a time, trimmed to a checkpoint, never half-written."""
 
 import json
-import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from agentgym import schema
 from agentgym.errors import ConfigError, DataError
@@ -80,6 +80,7 @@ class RunFolder:
         _filter_lines(self.path / METRICS, before)
         _filter_lines(self.path / TRAJECTORIES, lambda t: phase == "train" and t["seed"][1] < step)
 
+
 def evaluations(path: Path) -> list[dict[str, JSON]]:
     """Return step and metrics of every evaluation in a run folder, in order."""
     if not (path / METRICS).exists():
@@ -90,12 +91,24 @@ def evaluations(path: Path) -> list[dict[str, JSON]]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file through a temporary name, so that a kill leaves the old one or the new one."""
+    with _replacing(path) as file:
+        file.write(text)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[TextIO]:
+    """Give a file that takes the place of `path` at the end of the block, unless the block fails."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        with temporary.open("w", encoding="utf-8") as file:
+            yield file
         temporary.replace(path)
     except OSError as error:
+        temporary.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _read_recipe(path: Path) -> str | None:
@@ -148,17 +161,14 @@ def _filter_lines(path: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
     if not path.exists():
         return
     cut_partial_line(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with path.open(encoding="utf-8") as old, temporary.open("w", encoding="utf-8") as new:
+    with _replacing(path) as new, path.open(encoding="utf-8") as old:
         for number, line in enumerate(old, 1):
             try:
                 kept = keep(json.loads(line))
             except (ValueError, KeyError, TypeError, IndexError) as error:
-                temporary.unlink()
                 raise DataError(
                     f"{path}:{number}: no record of a run ({type(error).__name__}: {error}); repair or delete the file, "
                     "or choose another --out"
                 ) from None
             if kept:
                 new.write(line)
-    temporary.replace(path)

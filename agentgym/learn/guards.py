@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from agentgym.errors import ConfigError
 from agentgym.types import JSON
 
-
 AFTER_A_STOP = (
     "begin a new run with a lower train.lr from an earlier checkpoint (sft.steps=0 "
     "policy=hf:RUN/checkpoints/NAME/model)"

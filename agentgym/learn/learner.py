@@ -25,6 +25,7 @@ from agentgym.learn.order import Order
 from agentgym.rollout.policy import LearnablePolicy
 from agentgym.seeding import stream
 from agentgym.task import Task, TaskSource
+from agentgym.tools.waiting import run_quietly
 from agentgym.types import JSON, Group, StepRecord, Trajectory
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class Learner:
         complete: Complete | None = None,
         reference: LearnablePolicy | None = None,
         margin: Callable[[float], float] | None = None,
+        measures: Callable[[], Mapping[str, float]] | None = None,
         tokens_per_episode: float = 0.0,
         cpu_s: float = 0.0,
     ) -> None:
@@ -74,6 +76,7 @@ class Learner:
             complete: Fills deferred scores (`suite.complete` with its scorer bound); None if there are none.
             reference: Frozen policy of the KL term; needed if `config.loss.kl_coef` is above 0.
             margin: The suite's margin between success and failure when turn scores weigh w.
+            measures: Further numbers of a step, asked after its scores are complete (the counts of a judge).
             tokens_per_episode: The warm start's mean, for the loss constant c; 0 without a warm start.
             cpu_s: CPU-seconds spent before (the warm start's): they count against `max_cpu_s`.
         """
@@ -90,6 +93,7 @@ class Learner:
         """The last step's episodes, completed: for records and views."""
         self.tokens_per_episode = config.loss.tokens_per_episode or tokens_per_episode
         self._rollout, self._complete, self._reference, self._margin = rollout, complete, reference, margin
+        self._measures = measures
         self._tasks = Order(tasks.split(config.train.split), config.seed, "tasks", config.train.split)
         self._optimizer = make_optimizer(list(policy.parameters()), config.train)
         # One event loop for the learner's life: clients of endpoints stay usable from step to step.
@@ -122,7 +126,8 @@ class Learner:
         times = watch.metrics()
         self.cpu_s += times["time/cpu_s"]
         times["time/total_cpu_s"] = self.cpu_s
-        metrics = _finite(rollout_metrics(groups) | self._credit_metrics(result) | learned | times)
+        more = self._measures() if self._measures is not None else {}
+        metrics = _finite(rollout_metrics(groups) | self._credit_metrics(result) | learned | times | dict(more))
         warnings = self.guards.check(metrics)
         for warning in warnings:
             log.warning("step %d: %s", step, warning)
@@ -216,10 +221,7 @@ class Learner:
         return [Group(g.id, g.task_id, tuple(next(rest) for _ in g.trajectories)) for g in groups]
 
     def _wait(self, value: Any) -> Any:
-        async def wait() -> Any:
-            return await value
-
-        return self._runner.run(wait()) if inspect.isawaitable(value) else value
+        return run_quietly(self._runner.run, value) if inspect.isawaitable(value) else value
 
     def _learn(self, batch: TokenBatch, step: int) -> dict[str, float]:
         """Take the optimiser steps of one batch and return their metrics."""

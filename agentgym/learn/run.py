@@ -1,11 +1,10 @@
 """One training run in one folder: warm start, learning, evaluation; written as it goes, resumed where it stopped."""
 
-import functools
 import json
 import platform
 import sys
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Awaitable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,16 +14,19 @@ import torch
 
 from agentgym import config as configs
 from agentgym.errors import ConfigError, DataError
+from agentgym.judges import JudgeConfig
 from agentgym.learn.checkpoint import Checkpoint, CheckpointStore, SavablePolicy, write_folder
 from agentgym.learn.folder import TRAJECTORIES, RunFolder, write_text
 from agentgym.learn.learner import LearnConfig, Learner
 from agentgym.learn.sft import WarmStart, demonstration
+from agentgym.rewards.checklist_toml import read_checklists
 from agentgym.rollout.demonstrate import Demonstrator
 from agentgym.rollout.episode import SamplingConfig
 from agentgym.rollout.evaluate import EvalConfig, EvalResult, evaluate
 from agentgym.rollout.groups import EnvPool, run_groups, run_groups_async
 from agentgym.rollout.policy import LearnablePolicy, Policy
 from agentgym.rollout.record import TrajectoryWriter, read_trajectories
+from agentgym.rollout.services import Services, judge_for
 from agentgym.seeding import stream
 from agentgym.task import Task
 from agentgym.types import JSON, Group, StepRecord, TokenRows
@@ -83,6 +85,12 @@ class RunConfig(LearnConfig):
     env: str = "SearchQA-v0"
     env_args: dict[str, Any] = field(default_factory=lambda: dict(TINY_WORLD))
     """[env_args] Arguments of gym.make."""
+    reward: dict[str, Any] = field(default_factory=dict)
+    """[reward] The reward in the place of the environment's own: outcome and terms, or an expression."""
+    checklist: dict[str, Any] = field(default_factory=dict)
+    """[checklist.NAME] Checklists that the reward names as checklist:NAME."""
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    """[judge] Who decides what the reward leaves to a judge; asked only by rewards that do."""
     policy: str = "tiny"
     policy_args: dict[str, Any] = field(default_factory=dict)
     """[policy_args] Arguments of the policy's factory."""
@@ -129,10 +137,18 @@ class Run:
         """
         if not isinstance(policy, LearnablePolicy) or not isinstance(policy, SavablePolicy):
             raise ConfigError(f"policy {config.policy!r} has no weights to train; take tiny, smollm2-135m or hf:PATH")
-        self.config, self.policy, self.out = config, policy, out
+        self.config, self.out = config, out
+        self.policy: Any = policy
         self.demonstrator = demonstrator
-        self.pool = EnvPool(config.env, **config.env_args)
+        read_checklists(config.checklist, "checklist", replace=True)
+        reward = {"reward": config.reward} if config.reward else {}
+        self.pool = EnvPool(config.env, **{**config.env_args, **reward})
         self.suite = self.pool.first.suite
+        for split in (config.train.split, config.evaluation.split):  # a wrong name is said now, not hours later
+            self.pool.first.source.split(split)
+        tasks = self.pool.first.source.split(config.train.split)
+        setting = "a table [judge], e.g. judge.options.base_url=http://127.0.0.1:8000/v1"
+        self.services = Services(self.suite, scorer=policy, judge=judge_for(self.suite, config.judge, tasks, setting))  # pyright: ignore
         self.store = CheckpointStore(out, config.train.keep_checkpoints)
         self.last_evaluation: EvalResult | None = None
         self.folder = RunFolder(out, configs.dump(config))
@@ -150,7 +166,7 @@ class Run:
         in_training = checkpoint is not None and checkpoint.phase == "train"
         self.folder.trim(checkpoint.phase if checkpoint else "", checkpoint.step if checkpoint else 0)
         if checkpoint is not None:
-            yield Event("resumed", checkpoint.step, {}, damaged)
+            yield Event("resumed", checkpoint.step, {"in_training": float(in_training)}, damaged)
         warm = None
         if in_training:
             self._load_start()
@@ -216,7 +232,8 @@ class Run:
         tasks = [source.sample(split, rng) for _ in range(c.demonstrations.episodes)]
         sampling = SamplingConfig(max_tokens=c.sampling.max_tokens, oracle_noise=c.demonstrations.noise)
         writer = Demonstrator(self.demonstrator, self.policy)
-        groups = run_groups(self.pool, writer, tasks, group_size=1, key=(c.seed, -1), sampling=sampling, concurrency=64)
+        settings: dict[str, Any] = {"key": (c.seed, -1), "sampling": sampling, "concurrency": 64, "progress": 0.0}
+        groups = run_groups(self.pool, writer, tasks, group_size=1, **settings)
         records = [t for g in groups for t in g.trajectories]
         broken = next((t for t in records if t.error), None)
         if broken is not None:
@@ -225,13 +242,19 @@ class Run:
 
     def _learner(self, warm: WarmStart | None) -> Learner:
         c = self.config
-        rollout = functools.partial(run_groups_async, self.pool, sampling=c.sampling, concurrency=c.train.concurrency)
+        settings: dict[str, Any] = {"sampling": c.sampling, "concurrency": c.train.concurrency}
+
+        def rollout(policy: Policy, tasks: Sequence[Task], **group: Any) -> Awaitable[list[Group]]:
+            progress = min(1.0, group["key"][1] / max(1, c.train.steps - 1))
+            return run_groups_async(self.pool, policy, tasks, progress=progress, **settings, **group)
+
         return Learner(
             c,
             self.policy,
             rollout,
             self.pool.first.source,
-            complete=functools.partial(self.suite.complete, scorer=self.policy),
+            complete=self.services.complete,
+            measures=self.services.metrics,
             reference=self.policy.frozen_copy() if c.loss.kl_coef > 0 else None,
             margin=lambda w: self.suite.bounds(turn_factor=w).margin,
             tokens_per_episode=warm.tokens_per_episode if warm else 0.0,
@@ -257,17 +280,19 @@ class Run:
         c = self.config
         config = EvalConfig(seed=c.seed, concurrency=c.train.concurrency, sampling=c.sampling)
         started = time.process_time()
-        result, _ = evaluate(self.pool, self.policy, self.evaluation_tasks(), config)
+        result, _ = evaluate(self.pool, self.policy, self.evaluation_tasks(), config, services=self.services)
         self.last_evaluation = result
         metrics = {f"eval/{n}": m.mean for n, m in result.measures.items()}
-        metrics["eval/success_low"] = result.measures["success"].low
-        metrics["eval/success_high"] = result.measures["success"].high
+        if success := result.measures.get("success"):
+            metrics |= {"eval/success_low": success.low, "eval/success_high": success.high}
         metrics |= {f"eval/success/{kind}": row["success"] for kind, row in result.by_kind.items()}
+        metrics |= self.services.metrics()
+        metrics |= {"eval/n_faults": float(result.n_faults)} if result.n_faults else {}
         metrics["time/cpu_s"] = time.process_time() - started
-        return self._write(Event("evaluation", step, metrics))
+        return self._write(Event("evaluation", step, metrics, (*self.services.notes(), *_losses(result))))
 
     def _keep(self, phase: str, record: StepRecord, groups: Sequence[Group] = ()) -> Event:
-        event = Event(phase, record.step, record.metrics, tuple(record.warnings))
+        event = Event(phase, record.step, record.metrics, (*self.services.notes(), *record.warnings))
         if groups:
             with TrajectoryWriter(self.out / TRAJECTORIES) as writer:
                 for trajectory in (t for g in groups for t in g.trajectories):
@@ -286,6 +311,15 @@ class Run:
         used = {i for t in read_trajectories(path) for s in t.segments for i in s.ids} if path.exists() else set()
         texts = {str(i): text for i, text in sorted(self.policy.token_texts(used).items())}
         write_text(self.out / "tokens.json", json.dumps(texts) + "\n")
+
+
+def _losses(result: EvalResult) -> tuple[str, ...]:
+    """Return what is to be said about episodes that are in no mean of an evaluation."""
+    if not result.n_faults:
+        return ()
+    most = max(result.faults, key=lambda text: result.faults[text])
+    of_judge = f", {result.n_abstained} of them because a score is invalid" if result.n_abstained else ""
+    return (f"{result.n_faults} of {result.n_episodes} episodes of the evaluation are in no mean{of_judge}: {most}",)
 
 
 def use_threads(n: int) -> None:

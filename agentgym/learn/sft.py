@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from agentgym.errors import ConfigError, LedgerError
+from agentgym.errors import ConfigError, LedgerError, TrainingStopped
 from agentgym.learn.batch import TokenBatch, micro_batches
 from agentgym.learn.checkpoint import Checkpoint, CheckpointStore, savable
 from agentgym.learn.optim import OptimConfig, Schedule, apply_gradients, learning_rate, make_optimizer
@@ -109,13 +109,19 @@ class WarmStart:
         """Run the remaining steps, yield each record, write checkpoints, and at the end hand over the weights.
 
         A record is yielded before its checkpoint is written: after a kill, records from the resumed step on repeat.
+
+        Raises:
+            TrainingStopped: If sampler and learner do not read the weights alike, such as ones that are not finite.
         """
         while self.steps_done < self.config.steps:
             yield self.step()
             done = self.steps_done
             if store and (done == self.config.steps or done % self.config.checkpoint_every == 0):
                 self.save(store)
-        self.policy.sync(0)
+        try:
+            self.policy.sync(0)
+        except LedgerError as error:
+            raise TrainingStopped(f"after the warm start: {error}. Begin a new run with a lower sft.lr") from error
 
     def save(self, store: CheckpointStore) -> Checkpoint:
         """Write a checkpoint of the current state."""

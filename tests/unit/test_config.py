@@ -75,6 +75,31 @@ def test_strings_need_no_quotes(override: str, value: str) -> None:
     assert config.load(Settings, overrides=[override]).env == value
 
 
+@dataclass(frozen=True)
+class WithFreeTable:
+    args: dict[str, Any] = field(default_factory=lambda: {"world": "small", "k": 2})
+    """Arguments of
+    something."""
+
+
+def test_one_key_of_a_free_table_leaves_the_others_alone(tmp_path: Path) -> None:
+    assert config.load(WithFreeTable, overrides=["args.k=3"]).args == {"world": "small", "k": 3}
+    assert config.load(WithFreeTable, overrides=["args={k = 3}"]).args == {"k": 3}
+    path = tmp_path / "a.toml"
+    path.write_text('[args]\nworld = "other"\n')
+    assert config.load(WithFreeTable, path, ["args.x=1"]).args == {"world": "other", "x": 1}, "a file replaces all"
+    assert WithFreeTable().args == {"world": "small", "k": 2}
+
+
+def test_dump_can_say_what_settings_mean(tmp_path: Path) -> None:
+    text = config.dump(Settings("e", train=Train(scale="loo")), docs=True)
+    bare = [line for line in text.splitlines() if not line.startswith("# ")]
+    assert bare == config.dump(Settings("e", train=Train(scale="loo"))).splitlines()
+    assert len(bare) < len(text.splitlines())
+    (tmp_path / "a.toml").write_text(text)
+    assert config.load(Settings, tmp_path / "a.toml") == Settings("e", train=Train(scale="loo"))
+
+
 def test_override_values_are_toml() -> None:
     cfg = config.load(
         Settings,

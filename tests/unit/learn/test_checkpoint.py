@@ -84,6 +84,18 @@ def test_damaged_checkpoints_are_passed_over_and_replaced(fake, tmp_path, damage
     assert latest(tmp_path).step == 2
 
 
+def test_going_back_behind_a_damaged_checkpoint_keeps_the_new_ones(fake, tmp_path):
+    policy, optimizer = trained(fake)
+    store = CheckpointStore(tmp_path, keep=1)
+    (store.save("train", 9, policy, optimizer, {}).path / "state.json").unlink()
+    assert latest(tmp_path) is None
+    store.save("train", 3, policy, optimizer, {})
+    assert latest(tmp_path).step == 3, "the damaged one does not count as the one to keep"
+    assert [c.step for c in store.all()] == [3]
+    store.save("warmstart", 5, policy, optimizer, {})
+    assert (store.latest("warmstart").step, store.latest().step) == (5, 3)
+
+
 def test_a_write_that_fails_leaves_nothing(fake, tmp_path):
     policy, optimizer = trained(fake)
     store = CheckpointStore(tmp_path)
