@@ -17,10 +17,10 @@ export MKL_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test slow check format coverage docs-tables shortcuts build extra-smollm2 clean
+.PHONY: help setup train test slow check format coverage docs-tables shortcuts question-answering build extra-smollm2 clean
 
 help:  ## show this list
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(stamp): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -59,6 +59,9 @@ docs-tables: $(stamp)  ## write docs/tables.md anew
 
 shortcuts: $(stamp)  ## measure anew how far the worlds give way to shortcuts (benchmarks/results/shortcuts.json)
 	$(bin)/python benchmarks/shortcuts.py $(ARGS)
+
+question-answering: $(stamp)  ## evaluate policies on public question sets anew (benchmarks/results/question_answering.md)
+	$(bin)/python benchmarks/question_answering.py $(ARGS)
 
 build: $(stamp)  ## build sdist and wheel into dist/ (always through the sdist)
 	$(bin)/python -m build

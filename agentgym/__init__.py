@@ -1,7 +1,6 @@
 """AgentGym: Gymnasium environments for agentic search and tool use, with turn-level rewards and credit.
 
-    import agentgym, gymnasium
-    env = gymnasium.make("SearchQA-v0")
+Importing it registers the environments with gymnasium: `gymnasium.make("SearchQA-v0")`.
 """
 
 from importlib.metadata import PackageNotFoundError, version
@@ -9,10 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from agentgym.check import check_env
 from agentgym.env import ToolEnv
 from agentgym.errors import AgentGymError, ToolError
-from agentgym.registry import Registry
-from agentgym.rewards import Cap, Component, EpisodeView, Suite, build_suite, reward
+from agentgym.rewards import Cap, Checklist, Component, EpisodeView, Suite, build_suite, register_checklist, reward
 from agentgym.rollout import (
-    EnvPool,
     Policy,
     Request,
     SamplingConfig,
@@ -33,15 +30,14 @@ __all__ = [
     "AgentGymError",
     "Answer",
     "Cap",
+    "Checklist",
     "Completion",
     "Component",
-    "EnvPool",
     "EpisodeView",
     "Gold",
     "Limits",
     "Passage",
     "Policy",
-    "Registry",
     "Request",
     "SamplingConfig",
     "Score",
@@ -57,11 +53,12 @@ __all__ = [
     "check_env",
     "evaluate",
     "read_trajectories",
+    "register_checklist",
     "reward",
     "run_groups",
     "tool",
 ]
 
 # Ids only: importing these two loads no environment and no policy.
-from agentgym import envs as _envs  # noqa: E402
-from agentgym import policies as _policies  # noqa: E402
+from agentgym import envs as envs
+from agentgym import policies as policies

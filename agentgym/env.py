@@ -13,7 +13,7 @@ from agentgym import hooks, schema
 from agentgym.dialects import Dialect, Parsed
 from agentgym.episode import Episode, digest, limits_of
 from agentgym.errors import ConfigError, EnvError, ResetNeededError, ServiceError, suggestion
-from agentgym.rewards import Suite, as_info, build_suite
+from agentgym.rewards import LATE_ENDS, Suite, as_info, build_suite
 from agentgym.sanitize import clip_action
 from agentgym.seeding import stream
 from agentgym.spaces import UnicodeText
@@ -41,6 +41,10 @@ class ToolEnv(gym.Env[str, str]):
     example_actions: ClassVar[tuple[str, ...]] = ("",)
     """Valid actions in the tags dialect; the action space samples from them."""
     default_limits: ClassVar[Limits] = Limits()
+    scored_state: ClassVar[str | None] = None
+    """Key of the state that rewards read and records keep; "*": all keys without a leading underscore; None: none."""
+    events: ClassVar[frozenset[str]] = frozenset()
+    """Kinds of events that the family records (`agentgym.rewards.events`); rewards that read others are refused."""
 
     def __init__(
         self,
@@ -128,7 +132,8 @@ class ToolEnv(gym.Env[str, str]):
 
         Args:
             seed: Seeds the choice of the task and the tools' random streams.
-            options: "task" (a Task, a task id or None), "split", "key" (the key of the random streams).
+            options: "task" (a Task, a task id or None), "split", "key" (the key of the random streams), "progress" (of
+                training, 0 to 1, for suites with a schedule).
 
         Returns:
             The observation that the policy reads, and info: task id, tools, limits.
@@ -139,9 +144,9 @@ class ToolEnv(gym.Env[str, str]):
         super().reset(seed=seed)
         options = dict(options or {})
         task, key = options.pop("task", None), options.pop("key", None)
-        split = options.pop("split", self.split)
+        split, progress = options.pop("split", self.split), options.pop("progress", None)
         if options:
-            unknown, allowed = next(iter(options)), ("task", "split", "key")
+            unknown, allowed = next(iter(options)), ("task", "split", "key", "progress")
             hint = f"unknown option {unknown!r}; allowed: {', '.join(allowed)}{suggestion(unknown, allowed)}"
             raise ConfigError(f"{self.env_id}.reset: {hint}")
         if task is None:
@@ -150,9 +155,9 @@ class ToolEnv(gym.Env[str, str]):
             task = self.source.by_id(task)
         if not isinstance(task, Task):
             raise ConfigError(f"{self.env_id}.reset: options['task'] must be a Task or a task id, not {task!r:.80}")
-        self.suite.check(task)
+        self.suite.check(task, self.events | {"state"} if self.scored_state else self.events)
         key = _key(key, self.env_id) if key is not None else (int(self.np_random.integers(2**31)),)
-        episode = Episode(task, key, task.limits or self.limits, (), self.initial_state(task))
+        episode = Episode(task, key, task.limits or self.limits, (), self.initial_state(task), progress=progress)
         episode.state_hash = digest(episode.state)
         self._begin(episode)
         limits = copy.deepcopy(schema.to_json(episode.limits))  # infos must not share objects
@@ -162,6 +167,7 @@ class ToolEnv(gym.Env[str, str]):
     def _begin(self, episode: Episode) -> None:
         episode.limits = episode.task.limits or self.limits
         episode.prompt = self.prompt(episode.task)
+        episode.open_state(self.scored_state)
         episode.scoring = self.suite.start(episode.view)
         self._services = self.services(episode.task)
         self._episode = episode
@@ -183,9 +189,7 @@ class ToolEnv(gym.Env[str, str]):
         episode = self._running("step")
         parsed = self.dialect.parse(action, self.specs, episode.limits)
         results = () if parsed.error_code else await self._call(episode, parsed.calls)
-        before = episode.state_hash
-        if any(r.ok for r in results):  # nothing else changes the state
-            episode.state_hash = digest(episode.state)
+        before, changes = episode.settle(results)
         episode.apply_limits(parsed.error_code, parsed.calls, results)
         episode.turns.append(
             Turn(
@@ -199,6 +203,8 @@ class ToolEnv(gym.Env[str, str]):
                 dropped_chars=parsed.dropped_chars,
                 state_hash_before=before,
                 state_hash_after=episode.state_hash,
+                changes=changes,
+                thought=parsed.thought,
             )
         )
         return self._score(episode)
@@ -254,9 +260,11 @@ class ToolEnv(gym.Env[str, str]):
 
     def _score(self, episode: Episode) -> tuple[str, float, bool, bool, dict[str, Any]]:
         scores = self.suite.score_turn(episode.view, episode.scoring)
-        turn = replace(episode.turns[-1], scores=scores, reward=sum(s.value for s in scores.values()))
-        episode.turns[-1] = turn
+        gained = sum((s.value for s in scores.values()), 0.0)
+        turn = episode.turns[-1] = replace(episode.turns[-1], scores=scores, reward=gained)
         shown = dict(scores)
+        if not episode.ended and (reason := self.suite.stop(episode.view, episode.scoring)):
+            episode.close(reason, terminated=True)
         if episode.ended:
             episode.scores = self.suite.score_trajectory(episode.view, episode.scoring)
             shown.update(episode.scores)
@@ -274,7 +282,7 @@ class ToolEnv(gym.Env[str, str]):
         }
         observation = "\n".join(m.text for m in turn.messages)
         truncated = episode.ended and not episode.terminated
-        return observation, sum(s.value for s in shown.values()), episode.terminated, truncated, info
+        return observation, sum((s.value for s in shown.values()), 0.0), episode.terminated, truncated, info
 
     def end(self, reason: str, error: str = "") -> None:
         """Close the running episode from outside (the driver's limits and faults) and score it.
@@ -356,8 +364,8 @@ class ToolEnv(gym.Env[str, str]):
         episode.turns, episode.end_reason, episode.answer, episode.citations = [], "", None, ()
         self._begin(episode)
         for n, turn in enumerate(turns, 1):
-            episode.turns.append(turn)
-            if n == len(turns) and end[0] not in OUTSIDE_ENDS:  # else the end came after the last turn was scored
+            episode.replay(turn)
+            if n == len(turns) and end[0] not in LATE_ENDS:  # else the end came after the last turn was scored
                 episode.end_reason, episode.answer, episode.citations = end
             self.suite.score_turn(episode.view, episode.scoring)
         episode.end_reason, episode.answer, episode.citations = end

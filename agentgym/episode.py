@@ -9,12 +9,15 @@ from typing import Any
 from agentgym import schema
 from agentgym.errors import ConfigError, DataError, EnvError, suggestion
 from agentgym.rewards import EpisodeView, Suite
+from agentgym.rewards.changes import applied, diff
+from agentgym.rewards.replay import PROGRESS
 from agentgym.task import Limits, Task
-from agentgym.types import JSON, DocRef, Message, Score, ToolCall, ToolResult, Trajectory, Turn
+from agentgym.tools.toolbox import copy_state
+from agentgym.types import JSON, Change, DocRef, Message, Score, ToolCall, ToolResult, Trajectory, Turn
 
 BAD_CALL = frozenset({"E_ARGS", "E_UNKNOWN_TOOL", "E_FORBIDDEN"})
 """Codes of calls that count towards `Limits.max_invalid`, beside every bad action."""
-SNAPSHOT_FORMAT = 1
+SNAPSHOT_FORMAT = 2
 
 
 @dataclass(slots=True)
@@ -42,6 +45,14 @@ class Episode:
     scores: dict[str, Score] = field(default_factory=dict)
     """Trajectory-scope scores, once ended."""
     state_hash: str = ""
+    scored_key: str | None = None
+    """Which part of the state rewards read (`ToolEnv.scored_state`)."""
+    initial: JSON = None
+    """That part before the first turn."""
+    scored: JSON = None
+    """That part after the last turn."""
+    progress: float | None = None
+    """Progress of training, where the collector gave it."""
     scoring: Any = None
     """The suite's private state: rebuilt by replay, never stored."""
 
@@ -61,7 +72,42 @@ class Episode:
             answer=self.answer,
             citations=self.citations,
             end_reason=self.end_reason,
+            initial_state=self.initial,
+            state=self.scored,
+            progress=self.progress,
         )
+
+    def open_state(self, key: str | None) -> None:
+        """Begin to keep the part of the state that rewards read; a restored episode knows how it began."""
+        self.scored_key = key
+        if key is None:
+            return
+        if self.initial is None:
+            self.initial = copy_state(self._scored_part())
+        self.scored = self.initial
+
+    def settle(self, results: Sequence[ToolResult]) -> tuple[str, tuple[Change, ...]]:
+        """Note what a turn did to the state; return the hash before it, and the changes that rewards may read."""
+        before = self.state_hash
+        if not any(r.ok for r in results):  # nothing else changes the state
+            return before, ()
+        self.state_hash = digest(self.state)
+        if self.scored_key is None or self.state_hash == before:
+            return before, ()
+        now = copy_state(self._scored_part())
+        changes = diff(self.scored, now)
+        self.scored = now
+        return before, changes
+
+    def replay(self, turn: Turn) -> None:
+        """Append a stored turn."""
+        self.turns.append(turn)
+        self.scored = applied(self.scored, turn.changes)
+
+    def _scored_part(self) -> JSON:
+        if self.scored_key == "*":
+            return {key: value for key, value in self.state.items() if not key.startswith("_")}
+        return self.state.get(self.scored_key or "")
 
     def close(self, reason: str, *, terminated: bool) -> None:
         """End the episode for a reason of the glossary."""
@@ -119,14 +165,16 @@ class Episode:
             truncated=self.ended and not self.terminated,
             success=self.ended and suite.success(self.view),
             scores=self.scores,
-            reward=sum(s.value for s in self.scores.values()),
+            reward=sum((s.value for s in self.scores.values()), 0.0),
             seed=tuple(p for p in self.key if isinstance(p, int)),
             in_statistics=not fault,
             in_loss=not fault,
             error=self.error,
             gold=schema.to_json(task.gold),
+            initial_state=self.initial,
             reward_spec=suite.name,
-            info={"kind": task.kind, "hops": task.hops, "split": task.split, "world": task.world},
+            info={"kind": task.kind, "hops": task.hops, "split": task.split, "world": task.world}
+            | ({PROGRESS: self.progress} if suite.is_scheduled else {}),
         )
 
     def to_bytes(self, env_id: str) -> bytes:
@@ -140,9 +188,10 @@ class Episode:
             "used": self.used,
             "streaks": [self.invalid_streak, self.repeat_streak, self.last_event],
             "turns": [schema.to_json(t) for t in self.turns],
+            "initial": self.initial,
             "end": [self.end_reason, self.terminated, self.error, self.answer, list(self.citations)],
         }
-        return canonical(body).encode()
+        return canonical(body if self.progress is None else {**body, PROGRESS: self.progress}).encode()
 
     @staticmethod
     def from_bytes(data: bytes, env_id: str) -> "Episode":
@@ -159,6 +208,7 @@ class Episode:
             episode = Episode(task, tuple(body["key"]), Limits(), (), body["state"], used=body["used"])
             episode.invalid_streak, episode.repeat_streak, episode.last_event = body["streaks"]
             episode.turns = [schema.from_json(Turn, t) for t in body["turns"]]
+            episode.initial, episode.progress = body["initial"], body.get(PROGRESS)
             episode.end_reason, episode.terminated, episode.error, episode.answer, citations = body["end"]
         except (ValueError, KeyError, TypeError, DataError) as error:
             raise EnvError(

@@ -44,8 +44,26 @@ TASK_FORMATS: Registry[Callable[..., Any]] = Registry("task-format")
 """`(path, **options) -> Sequence[agentgym.task.Task]`"""
 
 TRAJECTORY_FORMATS: Registry[Callable[..., Any]] = Registry("trajectory-format")
-"""`(path) -> Iterable[agentgym.types.Trajectory]`"""
+"""`(path, **options) -> Iterable[agentgym.types.Trajectory]`"""
+
+RECIPES: Registry[Callable[..., Any]] = Registry("recipe")
+"""`(config: agentgym.credit.CreditConfig, **options) -> agentgym.credit.Recipe`: how scores become advantages"""
 
 DIALECTS.add("tags", "agentgym.dialects.tags:TagsDialect")
 DIALECTS.add("json", "agentgym.dialects.json_calls:JsonDialect")
 RETRIEVERS.add("bm25", "agentgym.retrieval.bm25:BM25Retriever.from_passages")
+JUDGES.add("rule", "agentgym.judges.rules:RuleJudge")
+JUDGES.add("program", "agentgym.judges.rules:ProgramJudge")
+JUDGES.add("stub", "agentgym.judges.rules:StubJudge")
+JUDGES.add("endpoint", "agentgym.judges.endpoint_judge:endpoint_judge")
+TRAJECTORY_FORMATS.add("cm2", "agentgym.rewards.cm2:read_cm2")
+TRAJECTORY_FORMATS.add("agentgym", "agentgym.rollout.record:read_trajectories")
+TRAJECTORY_FORMATS.add("atif", "agentgym.interop.atif:read_atif")
+TRAJECTORY_FORMATS.add("search_r1", "agentgym.interop.search_r1:read_search_r1")
+TRAJECTORY_FORMATS.add("chat", "agentgym.interop.chat_jsonl:read_chat")
+for _name, _module in {
+    "turn_grpo": "recipes",
+    "grpo": "recipes",
+    "per_index": "recipes",
+}.items():
+    RECIPES.add(_name, f"agentgym.credit.{_module}:{_name}")

@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from agentgym import criterion as criteria
+from agentgym import gold as parts
+from agentgym.criterion import Criterion
+from agentgym.gold import Assertion, Box, FinishStatus, GoldCall, GuiAction, HiddenFact, Milestone, Product
 from agentgym.types import JSON
 
 
@@ -15,6 +19,12 @@ class Answer:
 
     text: str
     aliases: tuple[str, ...] = ()
+    type: Literal["string", "number", "date", "entity", "bool", "list"] = "string"
+    """What the text stands for. Rewards that compare numbers read the text of a "number" as one."""
+    unit: str = ""
+    """Of a number: its unit, e.g. "km"; empty where the text names it or there is none."""
+    tol: float = 0.0
+    """Of a number: the largest difference that is still right, in its unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +57,7 @@ class Nugget:
     text: str
     doc_ids: tuple[str, ...] = ()
     vital: bool = True
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +65,8 @@ class Gold:
     """What only rewards may read. Every field is optional; a component declares what it needs."""
 
     answers: tuple[Answer, ...] = ()
-    """Alternatives: any of them is right."""
+    answer_mode: Literal["any", "all", "ordered"] = "any"
+    """any: each answer is right by itself; all: the answer is the set of them; ordered: the list, in this order."""
     entities: tuple[Entity, ...] = ()
     doc_ids: tuple[str, ...] = ()
     """Passages that together hold all needed facts."""
@@ -62,8 +74,48 @@ class Gold:
     """Triples (head, relation, tail) by entity id, in the order in which they are needed."""
     path_doc_ids: tuple[str, ...] = ()
     """For each triple of `path` the passage that states it."""
+    paths: tuple[tuple[tuple[str, str, str], ...], ...] = ()
+    """Every minimal path to an answer, each like `path`; for several answers the paths of all of them."""
     rubrics: tuple[Rubric, ...] = ()
     nuggets: tuple[Nugget, ...] = ()
+    trace: tuple[GoldCall, ...] = ()
+    """The calls of a solution, in an order in which they can be made."""
+    accepted_args: dict[str, dict[str, tuple[JSON, ...]]] = field(default_factory=dict)
+    """Call id -> argument -> all accepted values; "" among them: the argument may be left out."""
+    final_state: JSON = None
+    """The state that a solution leaves behind, whole; or the `typed.digest` of it."""
+    assertions: tuple[Assertion, ...] = ()
+    communicate: tuple[Answer, ...] = ()
+    """Facts that the user must be told."""
+    finish: FinishStatus = ""
+    """The status that the closing call must state; empty: none in particular."""
+    milestones: tuple[Milestone, ...] = ()
+    minefields: tuple[Milestone, ...] = ()
+    """Moments that forfeit the milestones."""
+    hidden_facts: tuple[HiddenFact, ...] = ()
+    actions: tuple[GuiAction, ...] = ()
+    """A reference trajectory in a graphical interface."""
+    regions: dict[str, tuple[Box, ...]] = field(default_factory=dict)
+    """Page id -> the boxes that hold the answer."""
+    crop_required: bool = False
+    """The answer can only be read in a crop of a page."""
+    product: Product | None = None
+    checklist: tuple[Criterion, ...] = ()
+    """What a good episode does, one statement each (reward "checklist")."""
+
+    def __post_init__(self) -> None:
+        """Refuse gold that means nothing (see `agentgym.gold.check`, `agentgym.criterion.check`)."""
+        if self.checklist:
+            criteria.check(self.checklist)
+        if self.trace or self.accepted_args or self.assertions or self.milestones or self.minefields or self.hidden_facts:
+            parts.check(
+                trace=self.trace,
+                accepted_args=self.accepted_args,
+                assertions=self.assertions,
+                milestones=self.milestones,
+                minefields=self.minefields,
+                hidden_facts=self.hidden_facts,
+            )
 
 
 @dataclass(frozen=True, slots=True)

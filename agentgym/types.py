@@ -108,6 +108,8 @@ class ToolResult:
     documents: tuple[DocRef, ...] = ()
     truncated: bool = False
     mutated: bool = False
+    events: dict[str, JSON] = field(default_factory=dict)
+    """What happened, for rewards alone: the policy never reads it. Kinds: `agentgym.rewards.events`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,16 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """One difference between two JSON states."""
+
+    path: tuple[str | int, ...]
+    """Keys and list positions from the root; empty: the whole state."""
+    value: JSON = None
+    removed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """One completion and what the environment answered: one `step`."""
 
@@ -168,11 +180,15 @@ class Turn:
     """Length of the trailing prose that was not read."""
     state_hash_before: str = ""
     state_hash_after: str = ""
+    changes: tuple[Change, ...] = ()
+    """How the turn changed the state that rewards read (`Trajectory.initial_state`)."""
     scores: dict[str, Score] = field(default_factory=dict)
     """Turn-scope scores by component name."""
     reward: float = 0.0
     """Sum of the turn's contributions (deferred ones join after `suite.complete`)."""
     entropies: tuple[float, ...] = ()
+    thought: str = ""
+    """The think block and the prose before the first call, as the dialect read them; nothing in it was run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,9 +248,11 @@ class Trajectory:
     in_statistics: bool = True
     in_loss: bool = True
     error: str = ""
-    """For env_error and service_error: what failed."""
+    """For env_error and service_error: what failed; else the first score that a service left invalid."""
     gold: JSON = None
     """The task's gold as plain JSON; stripped on export."""
+    initial_state: JSON = None
+    """The state that rewards read, before the first turn; None where the environment shows them none."""
     reward_spec: str = ""
     """Name or expression of the suite that scored it."""
     info: dict[str, JSON] = field(default_factory=dict)

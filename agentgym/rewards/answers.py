@@ -25,6 +25,17 @@ def gold_texts(gold: Gold) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
+def empty_answer(gold: Gold) -> str:
+    """Return the complaint about an answer that normalises to nothing under all its names; empty if there is none.
+
+    Of alternatives one that is left is enough: public sets list emoji beside names.
+    """
+    gone = [a for a in gold.answers if not any(robust(text) for text in (a.text, *a.aliases))]
+    if not gone or (gold.answer_mode == "any" and len(gone) < len(gold.answers)):
+        return ""
+    return f"nothing is left of its answer {gone[0].text!r} after normalisation; correct the text or give an alias"
+
+
 def robust_em(answer: str, golds: Iterable[str]) -> float:
     """Return 1.0 if an alias equals the answer after `robust`, else 0.0; an empty answer equals nothing."""
     given = robust(answer)
@@ -114,6 +125,10 @@ class _AnswerComponent(Component):
     supply = "terminal"
     needs = frozenset({"gold.answers"})
     measure: Callable[[str, Iterable[str]], float]
+
+    def complaint(self, gold: Gold) -> str:
+        """Refuse answers of which nothing is left after normalisation: no answer could equal them."""
+        return empty_answer(gold)
 
     def score(self, view: EpisodeView, state: Any) -> Score:
         """Score the submitted answer."""

@@ -6,19 +6,21 @@ Rules that keep stored trajectories re-scorable and loops worthless:
 - `score` reads events (calls, results, error codes, documents) and gold, never a concatenated transcript.
 - A turn score depends on the turns so far only, and on nothing outside the view and the private state.
 - The supply is finite: a *potential* emits differences of a bounded potential, *once* pays each thing one
-  time, a *cost* is never positive, *terminal* is paid at the end. The suite clips what leaves `range`.
+  time, a *cost* is never positive, *terminal* is paid at the end. The suite clips what leaves `range`. What is
+  *unbounded* (a flag that pays every turn) must be bounded by the expression, or the suite refuses it.
 - Only "success" is a matter of the outcome: `failure_max` says how near a failed outcome may come to 1.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from agentgym.rewards.expression import Named
 from agentgym.task import Gold
-from agentgym.types import Message, Scope, Score, Trajectory, Turn
+from agentgym.types import JSON, Message, Scope, Score, Trajectory, Turn
 
-Supply = Literal["potential", "once", "cost", "terminal"]
+Supply = Literal["potential", "once", "cost", "terminal", "unbounded"]
 
 
 @dataclass(slots=True)
@@ -34,6 +36,12 @@ class EpisodeView:
     citations: tuple[str, ...] = ()
     end_reason: str = ""
     """Empty while the episode runs."""
+    initial_state: JSON = None
+    """State before the first turn (`ToolEnv.scored_state`); None where the environment shows none. Read only."""
+    state: JSON = None
+    """The same after the last of `turns`. Read only."""
+    progress: float | None = None
+    """Progress of training, 0 to 1, where the collector gave it (`expression.Schedule`)."""
 
 
 class Component(Named):
@@ -50,12 +58,30 @@ class Component(Named):
     """Bounds of one raw value (turn costs) or of the sum over the episode (potential, once, terminal)."""
     supply: Supply
     needs: frozenset[str] = frozenset()
-    """Any of "gold.answers", "gold.doc_ids", …, "scorer", "judge"; alternatives are joined by "|".
+    """What must be there; alternatives are joined by "|". Checked when the suite meets its tasks.
 
-    Checked when the suite meets its tasks.
+    "gold.<field>": the task's gold has it (any field of `Gold`). "events.<kind>": the environment records it
+    (`ToolEnv.events`). "scorer", "reference", "judge": services that `Suite.complete` is given.
     """
+    outcome: "Component | None" = None
+    """Turn scope: the outcome that belongs to it. A success then implies that its sum is the upper bound of `range`,
+    a failure that it is at most `failure_max`."""
     failure_max: float | None = None
     """Largest raw value of an outcome that is no success (raw < 1): 0 for yes-no outcomes; None if unknown."""
+    tied: Mapping[str, tuple[tuple[float, float], tuple[float, float]]] = MappingProxyType({})
+    """Trajectory scope: by name of an outcome, the bounds of the raw value after its failure and after its success,
+    for components that know the outcome themselves."""
+    is_outcome: bool = True
+    """Trajectory scope: its 1 may count as success in a suite that names no outcome. False for evidence and style."""
+    reads_thought: bool = False
+    """The score depends on what the policy wrote beside its calls; all others must not change with it."""
+
+    def complaint(self, gold: Gold) -> str:
+        """Return what is wrong with the gold of a task that has all that `needs` names; empty for nothing.
+
+        For gold that is there but says nothing, so that no task is scored 0 for reasons of its own.
+        """
+        return ""
 
     def start(self, view: EpisodeView) -> Any:
         """Return the private state of one episode (mutable; rebuilt by replay, never stored)."""
@@ -65,12 +91,22 @@ class Component(Named):
         """Score the last turn (turn scope) or the finished episode (trajectory scope)."""
         raise NotImplementedError
 
+    def stop(self, view: EpisodeView, state: Any) -> str:
+        """Return the end_reason with which the episode must end after this turn (critical_unmet); empty: none.
+
+        Asked once after each turn was scored, live only: a record keeps how it ended.
+        """
+        return ""
+
     def __repr__(self) -> str:
         return self.name
 
 
 class DeferredComponent(Component):
     """A component that needs a service after the rollouts: `score` returns a deferred score."""
+
+    defers: bool = True
+    """False: this instance scores at once after all (what it was given needs no service)."""
 
     def score(self, view: EpisodeView, state: Any) -> Score:
         """Return the place holder that `complete` fills."""
@@ -79,7 +115,8 @@ class DeferredComponent(Component):
     def complete(self, trajectories: Sequence[Trajectory], service: Any) -> list[dict[int, Score]]:
         """Return, per trajectory, the score of each turn index (trajectory scope: key -1).
 
-        A service that fails gives scores with `valid=False`; everything that is needed to score again
+        `service` is the one that `needs` names, or a mapping from name to service where it names several. One that
+        fails gives scores with `valid=False`; everything that is needed to score again
         without the service goes to `Score.parts`.
         """
         raise NotImplementedError

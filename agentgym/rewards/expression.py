@@ -1,4 +1,4 @@
-"""The algebra of rewards: weigh, add, gate and cap components; interval arithmetic over the result.
+"""The algebra of rewards: weigh, add, gate and cap components. `nodes` has the other nodes, `intervals` the bounds.
 
 Every component is an expression, so that a suite reads as it is meant::
 
@@ -10,38 +10,67 @@ A node never scores anything: `program` compiles the tree, `suite` runs it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from agentgym.errors import ConfigError
 from agentgym.types import Scope
 
 Interval = tuple[float, float]
-ZERO: Interval = (0.0, 0.0)
 
 
 class Expression:
-    """Base of components and nodes: gives them `w * A`, `A + B`, `A - B` and `-A`."""
+    """Base of components and nodes: gives them `w * A`, `A + B`, `A - B`, `A + 1` and `-A`."""
 
     __slots__ = ()
 
-    def __add__(self, other: Expression) -> Expression:
-        if not isinstance(other, Expression):
+    _inside: ClassVar[str] = ""
+    """Name of the field that holds the child, or the children; empty for leaves."""
+
+    @property
+    def children(self) -> tuple[Expression, ...]:
+        """The expressions right below this one."""
+        inside = getattr(self, self._inside) if self._inside else ()
+        return inside if isinstance(inside, tuple) else (inside,)
+
+    def with_children(self, children: tuple[Expression, ...]) -> Expression:
+        """Return the same node over other children."""
+        inside = children if isinstance(getattr(self, self._inside), tuple) else children[0]
+        return replace(self, **{self._inside: inside})  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        """The scopes at which the expression pays."""
+        return frozenset().union(*(child.scopes for child in self.children))
+
+    def __add__(self, other: Expression | float) -> Expression:
+        added = as_expression(other)
+        if added is None:
             return NotImplemented
         left = self.terms if isinstance(self, Sum) else (self,)
-        right = other.terms if isinstance(other, Sum) else (other,)
+        right = added.terms if isinstance(added, Sum) else (added,)
         return Sum((*left, *right))
 
     def __radd__(self, other: object) -> Expression:
-        return self if other == 0 else NotImplemented  # lets the builtin sum() start at 0
+        if other == 0 and type(other) is int:  # lets the builtin sum() start at 0
+            return self
+        number = as_expression(other)
+        return NotImplemented if number is None else number + self
 
-    def __sub__(self, other: Expression) -> Expression:
-        return self + (-other) if isinstance(other, Expression) else NotImplemented
+    def __sub__(self, other: Expression | float) -> Expression:
+        taken = as_expression(other)
+        return NotImplemented if taken is None else self + (-taken)
+
+    def __rsub__(self, other: float) -> Expression:
+        number = as_expression(other)
+        return NotImplemented if number is None else number + (-self)
 
     def __mul__(self, weight: float) -> Expression:
         if isinstance(weight, bool) or not isinstance(weight, (int, float)):
             return NotImplemented
+        if isinstance(self, Number):
+            return Number(weight * self.value)
         if isinstance(self, Weight):
             return Weight(weight * self.weight, self.node)
         return Weight(float(weight), self)
@@ -59,6 +88,31 @@ class Named(Expression):
     scope: Scope
     range: Interval
     supply: str
+    failure_max: float | None
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        """The component's own scope."""
+        return frozenset((getattr(self, "scope", ""),))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Number(Expression):
+    """A constant that every episode is paid at its end, booked to the name "constant"."""
+
+    value: float
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value):
+            raise ConfigError(f"a term must be a finite number, not {self.value!r}")
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        """Paid at the end."""
+        return frozenset(("trajectory",))
+
+    def __repr__(self) -> str:
+        return repr(self.value)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -67,11 +121,12 @@ class Weight(Expression):
 
     weight: float
     node: Expression
+    _inside = "node"
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.weight):
             raise ConfigError(f"a weight must be a finite number, not {self.weight!r} (in {self.weight!r} * {self.node!r})")
-        _require_expression("Weight", self.node)
+        require_expression("Weight", self.node)
 
     def __repr__(self) -> str:
         inner = f"({self.node!r})" if isinstance(self.node, Sum) else repr(self.node)
@@ -83,6 +138,7 @@ class Sum(Expression):
     """The sum of its terms."""
 
     terms: tuple[Expression, ...]
+    _inside = "terms"
 
     def __repr__(self) -> str:
         return " + ".join(repr(term) for term in self.terms)
@@ -99,13 +155,18 @@ class Gate(Expression):
     by: Named
     what: Expression
     base: float = 0.0
+    _inside = "what"
 
     def __post_init__(self) -> None:
-        if isinstance(self.by, (Weight, Sum, Gate, Cap)) or getattr(self.by, "scope", "") != "trajectory":
-            raise ConfigError(
-                f"Gate(by={self.by!r}): `by` must be one component of trajectory scope; put weights outside the gate"
-            )
-        _require_expression("Gate", self.what)
+        require_outcome(f"Gate(by={self.by!r})", self.by)
+        require_expression("Gate", self.what)
+        if not math.isfinite(self.base):
+            raise ConfigError(f"{self!r}: base must be a finite number")
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        """A gate pays all it holds at the end."""
+        return frozenset(("trajectory",))
 
     def __repr__(self) -> str:
         return f"Gate({self.by!r}, {self.what!r}, {self.base!r})"
@@ -121,95 +182,68 @@ class Cap(Expression):
     node: Expression
     lo: float
     hi: float
+    _inside = "node"
 
     def __post_init__(self) -> None:
-        _require_expression("Cap", self.node)
+        require_expression("Cap", self.node)
         if not self.lo <= 0.0 <= self.hi:
             raise ConfigError(f"{self!r}: needs lo <= 0 <= hi, since the running sum starts at 0")
-        scopes = emitted_scopes(self.node)
-        if len(scopes) > 1:
-            raise ConfigError(
-                f"{self!r}: a cap over both scopes cannot be shown per turn; cap the turn terms and the"
-                " trajectory terms separately"
-            )
+        require_one_scope("a cap", self, self.node)
 
     def __repr__(self) -> str:
         return f"Cap({self.node!r}, {self.lo!r}, {self.hi!r})"
 
 
-def _require_expression(node: str, child: object) -> None:
-    if not isinstance(child, Expression):
-        raise ConfigError(f"{node}: expected a component or an expression of components, got {child!r}")
+def require_expression(node: str, child: object) -> Expression:
+    """Return the child. Raises ConfigError if it is no expression."""
+    if isinstance(child, Expression):
+        return child
+    raise ConfigError(f"{node}: expected a component or an expression of components, got {child!r}")
+
+
+def require_outcome(where: str, by: object) -> None:
+    """Raise ConfigError if what decides a node is not one component of trajectory scope."""
+    if not isinstance(by, Named) or getattr(by, "scope", "") != "trajectory":
+        raise ConfigError(
+            f"{where}: `by` must be one component of trajectory scope; put weights outside the gate"
+        )
+
+
+def require_one_scope(what: str, node: Expression, child: Expression) -> None:
+    """Raise ConfigError if a child pays at both scopes."""
+    if len(child.scopes) > 1:
+        raise ConfigError(
+            f"{node!r}: {what} over both scopes cannot be shown per turn; cap the turn terms and the"
+            " trajectory terms separately"
+        )
+
+
+def walk(node: Expression) -> Iterator[Expression]:
+    """Yield an expression and all that is below it, parents first."""
+    yield node
+    for child in node.children:
+        yield from walk(child)
 
 
 def components(node: Expression) -> Iterator[Any]:
     """Yield every component of an expression, in order of appearance; repeated ones repeatedly."""
-    if isinstance(node, (Weight, Cap)):
-        yield from components(node.node)
-    elif isinstance(node, Sum):
-        for term in node.terms:
-            yield from components(term)
-    elif isinstance(node, Gate):
-        yield node.by
-        yield from components(node.what)
-    else:
-        yield node
+    for part in walk(node):
+        if isinstance(part, Named):
+            yield part
+        elif isinstance(by := getattr(part, "by", None), Named):
+            yield by
 
 
-def emitted_scopes(node: Expression) -> set[str]:
-    """Return the scopes at which an expression pays: a gate pays all it holds at the end."""
-    if isinstance(node, (Weight, Cap)):
-        return emitted_scopes(node.node)
-    if isinstance(node, Sum):
-        return set().union(*(emitted_scopes(term) for term in node.terms))
-    if isinstance(node, Gate):
-        return {"trajectory"}
-    return {getattr(node, "scope", "")}
+def rebuilt(node: Expression, change: Callable[[Expression], Expression]) -> Expression:
+    """Return the expression with `change` applied to every node, children first; the same object if nothing changed."""
+    children = tuple(rebuilt(child, change) for child in node.children)
+    if any(new is not old for new, old in zip(children, node.children, strict=True)):
+        node = node.with_children(children)
+    return change(node)
 
 
-def intervals(node: Expression, known: Mapping[str, Interval]) -> tuple[Interval, Interval]:
-    """Return what an expression can sum to over an episode: (turn scope, trajectory scope).
-
-    Args:
-        node: the expression.
-        known: intervals that replace the declared range of a component, by name (the outcome's).
-
-    A turn cost that is not capped has no lower bound: episodes may be of any length.
-    """
-    if isinstance(node, Weight):
-        turn, trajectory = intervals(node.node, known)
-        return times((node.weight, node.weight), turn), times((node.weight, node.weight), trajectory)
-    if isinstance(node, Sum):
-        parts = [intervals(term, known) for term in node.terms]
-        return plus(*(p[0] for p in parts)), plus(*(p[1] for p in parts))
-    if isinstance(node, Cap):
-        turn, trajectory = intervals(node.node, known)
-        return _clipped(turn, node.lo, node.hi), _clipped(trajectory, node.lo, node.hi)
-    if isinstance(node, Gate):
-        by = known.get(node.by.name, node.by.range)
-        return ZERO, times(by, plus((node.base, node.base), *intervals(node.what, known)))
-    return _component_interval(node, known)  # pyright: ignore[reportArgumentType]
-
-
-def _component_interval(component: Named, known: Mapping[str, Interval]) -> tuple[Interval, Interval]:
-    lo, hi = known.get(component.name, component.range)
-    if component.scope == "trajectory":
-        return ZERO, (lo, hi)
-    if component.supply == "cost":
-        return (-math.inf if lo < 0 else 0.0, 0.0), ZERO
-    return (lo, hi), ZERO
-
-
-def plus(*parts: Interval) -> Interval:
-    """Return the sum of intervals."""
-    return sum(p[0] for p in parts), sum(p[1] for p in parts)
-
-
-def times(a: Interval, b: Interval) -> Interval:
-    """Return the product of intervals; 0 times infinity is 0."""
-    products = [x * y if x and y else 0.0 for x in a for y in b]
-    return min(products), max(products)
-
-
-def _clipped(interval: Interval, lo: float, hi: float) -> Interval:
-    return min(max(interval[0], lo), hi), min(max(interval[1], lo), hi)
+def as_expression(value: object) -> Expression | None:
+    """Return an expression, a number as one, None for anything else."""
+    if isinstance(value, Expression):
+        return value
+    return Number(float(value)) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

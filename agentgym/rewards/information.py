@@ -120,12 +120,12 @@ class InformationGain(DeferredComponent):
             )
         if not trajectory.turns:
             return Plan([], [], [])
-        plan, shown = Plan(targets, [_context(trajectory.prompt, ())], []), []
+        plan, shown = Plan(targets, [observed_context(trajectory.prompt, ())], []), []
         for turn in trajectory.turns:
-            text = _shown_text(turn)
+            text = shown_text(turn)
             if text:
                 shown.append(text)
-                plan.contexts.append(_context(trajectory.prompt, shown))
+                plan.contexts.append(observed_context(trajectory.prompt, shown))
             plan.after.append(len(plan.contexts) - 1)
         return plan
 
@@ -156,14 +156,14 @@ class InformationGain(DeferredComponent):
         return math.exp(best) if self.form == "prob" else max(best, LOG_FLOOR)
 
 
-def _shown_text(turn: Turn) -> str:
+def shown_text(turn: Turn) -> str:
     """Return what the environment showed in a turn; empty where the answer may quote the policy."""
     if policy_error(turn) or any(not result.ok for result in turn.results):
         return ""
     return "\n\n".join(message.text for message in turn.messages if message.text)
 
 
-def _context(prompt: Sequence[Message], shown: Sequence[str]) -> tuple[Message, ...]:
+def observed_context(prompt: Sequence[Message], shown: Sequence[str]) -> tuple[Message, ...]:
     """Return the prompt with the observations joined to its last user message."""
     if not shown:
         return tuple(prompt)
@@ -176,6 +176,16 @@ def _context(prompt: Sequence[Message], shown: Sequence[str]) -> tuple[Message, 
 
 def _means(parts: Mapping[str, float], when: str) -> Means:
     return {int(key.rpartition(".")[2]): value for key, value in parts.items() if key.startswith(f"{when}.")}
+
+
+class LogInformationGain(InformationGain):
+    """Information gain with Φ = max(mean log-probability of the best gold answer, −10), in nats per token."""
+
+    name = "information_gain_log"
+
+    def __init__(self, prefix: str = "<answer>", suffix: str = "</answer>") -> None:
+        """Set how the dialect opens and closes an answer."""
+        super().__init__(prefix, suffix, "log")
 
 
 information_gain = InformationGain()

@@ -1,18 +1,30 @@
 """The suites that environments use by name, and `build_suite`, which makes a suite of anything."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from agentgym import hooks
 from agentgym.errors import ConfigError, NotRegisteredError, suggestion
+from agentgym.rewards import catalogue as catalogue  # registers every name
+from agentgym.rewards.actions import action_match
+from agentgym.rewards.answer_sets import AnswerSetF1
 from agentgym.rewards.answers import answer_em
+from agentgym.rewards.citations import citation_rubric
 from agentgym.rewards.component import Component
+from agentgym.rewards.config import Reward, read_file, read_reward
 from agentgym.rewards.costs import all_valid, call_cost, forgery, invalid_action, step_cost
-from agentgym.rewards.expression import Cap, Expression, components
+from agentgym.rewards.expression import Cap, Expression, Gate, components
+from agentgym.rewards.gui import GuiSuccess
 from agentgym.rewards.information import information_gain
+from agentgym.rewards.nodes import OnlyIf
+from agentgym.rewards.outcomes import graded, task_success
 from agentgym.rewards.parse import parse_expression
+from agentgym.rewards.paths import path_potential
 from agentgym.rewards.registering import as_component, component_named
 from agentgym.rewards.retrieval import query_novelty, retrieval_gain
 from agentgym.rewards.suite import Suite
+from agentgym.rewards.traces import trace_match
 
 
 def search() -> Suite:
@@ -27,6 +39,53 @@ def search_ig() -> Suite:
     )
 
 
+def search_cited() -> Suite:
+    """As `search`, and up to .3 for a right answer whose chain of facts the cited passages show."""
+    return Suite(
+        answer_em
+        + Cap(0.2 * retrieval_gain, -0.2, 0.2)
+        + Gate(answer_em, 0.3 * citation_rubric)
+        + 0.1 * all_valid
+        + _search_costs(),
+        name="search_cited",
+    )
+
+
+def search_gated() -> Suite:
+    """As `search_cited`, but only a wrong answer is paid for showing the gold passages, up to .3 and at the end."""
+    return Suite(
+        answer_em
+        + OnlyIf(0, Cap(0.3 * retrieval_gain, 0.0, 0.3))
+        + Gate(answer_em, 0.3 * citation_rubric)
+        + 0.1 * all_valid
+        + _search_costs(),
+        name="search_gated",
+    )
+
+
+def graph() -> Suite:
+    """All right answers and no other, .2 for their F1, up to .2 for keeping the triples of a gold path."""
+    outcome, points = graded(AnswerSetF1())
+    return Suite(
+        points + Cap(0.2 * path_potential, -0.2, 0.2) + 0.1 * all_valid + _costs(), success=outcome, name="graph"
+    )
+
+
+def tools() -> Suite:
+    """All that the task asks for (state, assertions, facts told), up to .2 for the calls of the gold trace."""
+    return Suite(task_success + 0.2 * trace_match + 0.1 * all_valid + _costs(), success=task_success, name="tools")
+
+
+def gui() -> Suite:
+    """The state that the task asks for, .2 for its share, up to .2 for the reference actions in their order."""
+    outcome, points = graded(GuiSuccess())
+    return Suite(points + 0.2 * action_match + 0.1 * all_valid + _costs(), success=outcome, name="gui")
+
+
+def _costs() -> Cap:
+    return Cap(0.01 * step_cost + 0.01 * call_cost + 0.1 * invalid_action + 1.0 * forgery, -0.3, 0.0)
+
+
 def _search_costs() -> Cap:
     costs = 0.01 * step_cost + 0.01 * call_cost + 0.1 * invalid_action + 0.05 * query_novelty + 1.0 * forgery
     return Cap(costs, -0.3, 0.0)
@@ -37,8 +96,9 @@ def build_suite(spec: Any) -> Suite:
 
     Args:
         spec: a Suite; an expression; a component, its class, or a function that returns one of these; or text:
-            the name of a suite ("search"), of a component ("answer_em", "checklist:refund"), or an expression
-            ("answer_em + Cap(0.2*retrieval_gain, -0.2, 0.2)").
+            the name of a suite ("search"), of a component ("answer_em", "checklist:refund"), an expression
+            ("answer_em + Cap(0.2*retrieval_gain, -0.2, 0.2)"), or a TOML file with a table [reward]; or such a
+            table (`config.RewardConfig`).
 
     The outcome of a suite that does not name its own is answer_em if the expression holds it, else the first
     trajectory component that can reach 1 and is no more than that, else answer_em.
@@ -53,6 +113,8 @@ def build_suite(spec: Any) -> Suite:
         return Suite(spec, success=_default_outcome(spec))
     if isinstance(spec, str):
         return _suite_of_text(spec.strip())
+    if isinstance(spec, Mapping):
+        return _suite_of_reward(read_reward(spec))
     if isinstance(spec, type) and issubclass(spec, Component):
         return build_suite(as_component(spec, "reward"))
     if callable(spec):
@@ -65,9 +127,17 @@ def build_suite(spec: Any) -> Suite:
     )
 
 
+def _suite_of_reward(reward: Reward) -> Suite:
+    expression, config = reward.expression, reward.config
+    outcome = reward.outcome or _default_outcome(expression)
+    return Suite(expression, outcome, config.name, allow_unbounded=config.allow_unbounded)
+
+
 def _suite_of_text(text: str) -> Suite:
     if text in hooks.SUITES:
         return build_suite(hooks.SUITES.resolve(text))
+    if text.endswith(".toml"):
+        return _suite_of_reward(read_file(Path(text)))
     if any(character in text for character in "+*( "):
         expression = parse_expression(text, component_named)
         return Suite(expression, success=_default_outcome(expression), name=text)
@@ -87,25 +157,9 @@ def _default_outcome(expression: Expression) -> Component:
         if component.name == answer_em.name:
             return component
     for component in used:
-        if component.scope == "trajectory" and component.supply == "terminal" and component.range[1] == 1.0:
+        may = component.is_outcome and component.scope == "trajectory" and component.supply == "terminal"
+        if may and component.range[1] == 1.0:
             return component
-    return answer_em
+    own = (component.outcome for component in used if component.outcome is not None)
+    return next(own, answer_em)
 
-
-_COMPONENTS = {
-    "answer_em": "answers:AnswerEM",
-    "answer_f1": "answers:AnswerF1",
-    "answer_cover": "answers:AnswerCover",
-    "retrieval_gain": "retrieval:RetrievalGain",
-    "query_novelty": "retrieval:QueryNovelty",
-    "information_gain": "information:InformationGain",
-    "all_valid": "costs:AllValid",
-    "step_cost": "costs:StepCost",
-    "call_cost": "costs:CallCost",
-    "invalid_action": "costs:InvalidAction",
-    "forgery": "costs:Forgery",
-}
-for _name, _target in _COMPONENTS.items():
-    hooks.COMPONENTS.add(_name, f"agentgym.rewards.{_target}")
-for _name in ("search", "search_ig"):
-    hooks.SUITES.add(_name, f"agentgym.rewards.presets:{_name}")

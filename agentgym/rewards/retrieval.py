@@ -1,10 +1,12 @@
 """Turn components over the documents that search results showed."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from agentgym.rewards.answers import YES_NO
 from agentgym.rewards.component import Component, EpisodeView
 from agentgym.rewards.normalize import robust, robust_document
+from agentgym.task import Gold
 from agentgym.types import DocRef, Score, Turn
 
 _NOTHING = Score("turn", 0.0)
@@ -27,6 +29,49 @@ class GainState:
     """(by text) Ids that were searched for the answer already."""
 
 
+def evidence(gold: Gold) -> GainState:
+    """Return what search results can show: the gold documents, or the answers where gold names no documents."""
+    if gold.doc_ids:
+        ids = set(gold.doc_ids)
+        return GainState(ids, len(ids))
+    answers = answer_runs(gold)
+    return GainState(answers, len(answers))
+
+
+def answer_runs(gold: Gold) -> list[tuple[str, ...]]:
+    """Return for each answer its normal forms as " tokens "; yes/no answers cannot be found in a text."""
+    answers = []
+    for answer in gold.answers:
+        forms = {robust(text) for text in (answer.text, *answer.aliases)} - YES_NO - {""}
+        if forms:
+            answers.append(tuple(f" {form} " for form in sorted(forms)))
+    return answers
+
+
+def take_evidence(documents: Sequence[DocRef], state: GainState) -> int:
+    """Return how many wanted things the documents show for the first time; they are wanted no longer."""
+    wanted = state.wanted
+    if isinstance(wanted, set):
+        new = wanted.intersection([d.id for d in documents])
+        wanted -= new
+        return len(new)
+    before = len(wanted)
+    for document in documents:
+        # The same id may come back with other text (an opened page), so the text is part of the key.
+        key = f"{document.id}\x1f{len(document.text)}"
+        if key in state.seen:
+            continue
+        state.seen.add(key)
+        wanted[:] = [forms for forms in wanted if not says(document, forms)]
+    return before - len(wanted)
+
+
+def says(document: DocRef, forms: Iterable[str]) -> bool:
+    """Whether the title or the shown text of a document holds one of these " tokens " as a run of tokens."""
+    texts = (robust_document(document.title), robust_document(document.text))
+    return any(form in text for form in forms for text in texts)
+
+
 class RetrievalGain(Component):
     """ΔΦ, Φ = recall of gold documents among those shown.
 
@@ -39,52 +84,24 @@ class RetrievalGain(Component):
     scope = "turn"
     range = (-1.0, 1.0)
     supply = "potential"
-    needs = frozenset({"gold.doc_ids|gold.answers"})
+    needs = frozenset({"gold.doc_ids|gold.answers", "events.documents"})
 
     def start(self, view: EpisodeView) -> GainState:
         """Return what is to be found."""
-        gold = view.gold
-        if gold.doc_ids:
-            ids = set(gold.doc_ids)
-            return GainState(ids, len(ids))
-        answers = []
-        for answer in gold.answers:
-            forms = {robust(text) for text in (answer.text, *answer.aliases)} - YES_NO - {""}
-            if forms:
-                answers.append(tuple(f" {form} " for form in sorted(forms)))
-        return GainState(answers, len(answers))
+        return evidence(view.gold)
 
     def score(self, view: EpisodeView, state: GainState) -> Score:
         """Score the last turn."""
         if not state.wanted:
             return _NOTHING
         documents = shown_documents(view.turns[-1])
-        if not documents:
-            return _NOTHING
-        if isinstance(state.wanted, set):
-            new = state.wanted.intersection([d.id for d in documents])
-            state.wanted -= new
-            found = len(new)
-        else:
-            found = self._found_answers(documents, state, state.wanted)
+        found = take_evidence(documents, state) if documents else 0
         if not found:
             return _NOTHING
         left = len(state.wanted)
         # The difference of two shares, so that the increments add up to a share without drift of their own.
         raw = (state.total - left) / state.total - (state.total - left - found) / state.total
         return Score("turn", raw, reason=f"{state.total - left} of {state.total} found", parts={"new": float(found)})
-
-    def _found_answers(self, documents: list[DocRef], state: GainState, wanted: list[tuple[str, ...]]) -> int:
-        before = len(wanted)
-        for document in documents:
-            # The same id may come back with other text (an opened page), so the text is part of the key.
-            key = f"{document.id}\x1f{len(document.text)}"
-            if key in state.seen:
-                continue
-            state.seen.add(key)
-            texts = (robust_document(document.title), robust_document(document.text))
-            wanted[:] = [forms for forms in wanted if not any(form in text for form in forms for text in texts)]
-        return before - len(wanted)
 
 
 @dataclass(slots=True)

@@ -1,20 +1,23 @@
 """The suite: an expression of components, run over an episode or a record, with what can be promised about it."""
 
+import functools
+import math
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from dataclasses import fields as dataclass_fields
-from typing import Any, get_args
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from agentgym.errors import ConfigError, suggestion
+from agentgym.errors import ConfigError
 from agentgym.rewards import expression as ex
 from agentgym.rewards import replay
-from agentgym.rewards.component import Component, DeferredComponent, EpisodeView, Scorer, Supply
+from agentgym.rewards.component import Component, DeferredComponent, EpisodeView, Scorer
+from agentgym.rewards.declared import check_declaration, missing, offered, outcome_of
+from agentgym.rewards.intervals import Known, hull, span
+from agentgym.rewards.nodes import Mean, Schedule, Shaped, bound_to, cells, check_shaping, frozen_at
 from agentgym.rewards.program import Program
-from agentgym.rewards.registering import component_named
 from agentgym.rewards.scoring import Scoring
-from agentgym.task import Gold, Task
-from agentgym.types import JSON, Scope, Score, Trajectory
+from agentgym.task import Task
+from agentgym.types import JSON, Score, Trajectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +40,25 @@ class Suite(Scoring):
     the dict, are the reward.
     """
 
-    def __init__(self, expression: ex.Expression, success: Component | str = "answer_em", name: str = "") -> None:
+    def __init__(
+        self,
+        expression: ex.Expression,
+        success: Component | str = "answer_em",
+        name: str = "",
+        *,
+        allow_unbounded: bool = False,
+    ) -> None:
         """Compile the expression.
 
         Args:
             expression: a component or an expression of components.
             success: the outcome component (trajectory scope), or the name of one that the expression holds.
             name: what records call the suite; by default the expression as text.
+            allow_unbounded: accept terms that a longer episode can raise without end.
 
         Raises:
-            ConfigError: for components that are declared badly, two of one name, an unknown outcome.
+            ConfigError: for components that are declared badly, two of one name, an unknown outcome, and a total
+                without an upper bound.
 
         Warns:
             UserWarning: a failure can earn as much as a success (`warnings` keeps the text).
@@ -56,20 +68,63 @@ class Suite(Scoring):
         self.expression = expression
         self.name = name or repr(expression)
         used = list(ex.components(expression))
-        self.outcome = _outcome(success, used)
+        self.outcome = outcome_of(success, used)
         for component in (*used, self.outcome):
-            _check_declaration(component)
-        program = Program(expression)
-        program.trajectory.index(self.outcome)  # scored with weight 0 where the expression does not hold it
-        super().__init__(program)
+            check_declaration(component)
+        check_shaping(expression)
+        self._bound = bound_to(expression, self.outcome)
+        self._schedules = [node for node in ex.walk(expression) if isinstance(node, Schedule)]
+        self._programs: dict[float, Program] = {}
+        super().__init__(self._program(0.0))
         self.needs = frozenset().union(*(c.needs for c in self.components.values()))
         """What the tasks and the services must offer."""
-        self.deferred = tuple(c.name for c in self.components.values() if isinstance(c, DeferredComponent))
+        self.deferred = tuple(c.name for c in self.components.values() if isinstance(c, DeferredComponent) and c.defers)
         """Components that `complete` fills after the rollouts."""
+        self._refuse_unbounded(allow_unbounded)
         self.warnings: tuple[str, ...] = ()
         if complaint := self._complaint():
             self.warnings = (complaint,)
             warnings.warn(complaint, UserWarning, stacklevel=2)
+
+    # ---- what is special about it
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether every turn score is paid in its own turn; False where the outcome decides about turn terms."""
+        return not self.program.retrospective
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether weights follow the progress of training, so that episodes must be given one."""
+        return bool(self._schedules)
+
+    @property
+    def group_transforms(self) -> tuple[str, ...]:
+        """Components that are divided by their group's maximum, once the group is known."""
+        return self.program.normed
+
+    def at(self, progress: float) -> "Suite":
+        """Return the suite with its schedules fixed at some progress of training (0 to 1)."""
+        fixed = frozen_at(self.expression, _checked_progress(progress))
+        return Suite(fixed, self.outcome, f"{self.name} at {progress:g}", allow_unbounded=self._allow_unbounded)
+
+    def program_at(self, progress: float | None) -> Program:
+        """Return the program of an episode at some progress. Raises ConfigError where a schedule lacks it."""
+        if not self._schedules:
+            return self.program
+        if progress is None:
+            raise ConfigError(
+                f"suite {self.name}: {self._schedules[0]!r} needs the progress of training; give"
+                " reset(options={'progress': 0.5}), or fix it with suite.at(0.5)"
+            )
+        if progress not in self._programs:
+            self._programs = {0.0: self.program, progress: self._program(_checked_progress(progress))}
+        return self._programs[progress]
+
+    def _program(self, progress: float) -> Program:
+        program = Program(frozen_at(self._bound, progress))
+        program.trajectory.index(self.outcome)  # scored with weight 0 where the expression does not hold it
+        return program
 
     # ---- promises
 
@@ -79,21 +134,43 @@ class Suite(Scoring):
         Args:
             turn_factor: weight of the turn scores beside the trajectory scores; a learner that weighs turn
                 scores by w gives w.
-        """
-        lo, hi = self.outcome.range
-        failed_hi = hi if self.outcome.failure_max is None else self.outcome.failure_max
-        success = self._interval({self.outcome.name: (1.0, 1.0)}, turn_factor)
-        failure = self._interval({self.outcome.name: (lo, failed_hi)}, turn_factor)
-        return Bounds(success, failure, round(success[0] - failure[1], 12))
 
-    def _interval(self, known: Mapping[str, ex.Interval], turn_factor: float) -> ex.Interval:
-        turn, trajectory = ex.intervals(self.expression, known)
-        lo, hi = ex.plus(ex.times((turn_factor, turn_factor), turn), trajectory)
-        return round(lo, 12), round(hi, 12)
+        With schedules: the hull over the progress of training, and the least margin at any time. A function of
+        progress is taken to rise or fall all through each hundredth.
+        """
+        tied = [c for c in self.components.values() if c is self.outcome or c.outcome is self.outcome]
+        sure = {c.name: (c.range[1], c.range[1]) for c in tied} | {self.outcome.name: (1.0, 1.0)}
+        lost = {c.name: (c.range[0], _failure_max(c)) for c in tied}
+        for component in self.components.values():
+            if self.outcome.name in component.tied:
+                lost[component.name], sure[component.name] = component.tied[self.outcome.name]
+        return self._bounds(Known(sure, {self.outcome.name: True}), Known(lost, {self.outcome.name: False}), turn_factor)
+
+    def _bounds(self, sure: Known, lost: Known, turn_factor: float) -> Bounds:
+        won, failed, margin = [], [], math.inf
+        for progress in cells(self._bound):
+            won.append(span(self._bound, replace(sure, progress=progress)).total(turn_factor))
+            failed.append(span(self._bound, replace(lost, progress=progress)).total(turn_factor))
+            margin = min(margin, won[-1][0] - failed[-1][1])
+        success, failure = functools.reduce(hull, won), functools.reduce(hull, failed)
+        return Bounds(_rounded(success), _rounded(failure), round(margin, 12))
+
+    def _refuse_unbounded(self, allowed: bool) -> None:
+        self._allow_unbounded = allowed
+        bounds = self.bounds()
+        if not allowed and math.inf in (bounds.success[1], bounds.failure[1]):
+            terms = self.expression.terms if isinstance(self.expression, ex.Sum) else (self.expression,)
+            free = [t for t in terms if span(bound_to(t, self.outcome), Known(progress=(0.0, 1.0))).total()[1] == math.inf]
+            named = " and ".join(map(repr, free)) or repr(self.expression)
+            raise ConfigError(
+                f"suite {self.name}: {named} has no upper bound, so a loop can earn without end; put a Cap around it, or"
+                " say allow_unbounded=True"
+            )
 
     def _complaint(self) -> str:
         bounds = self.bounds()
-        if bounds.margin > 0 or self.expression is self.outcome:
+        alone = self.expression is self.outcome or getattr(self.expression, "outcome", None) is self.outcome
+        if bounds.margin > 0 or alone:
             return ""
         return (
             f"suite {self.name}: a failure may earn up to {bounds.failure[1]:g}, a success as little as"
@@ -101,20 +178,22 @@ class Suite(Scoring):
             f" of {self.outcome.name}"
         )
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, events: Collection[str] | None = None) -> None:
         """Refuse a task that the suite cannot score.
+
+        Args:
+            task: the task, gold included.
+            events: kinds of events that the environment records (`ToolEnv.events`); None: any.
 
         Raises:
             ConfigError: naming the component, what it needs and the task.
         """
         for component in self.components.values():
             for need in component.needs:
-                if not _offered(task.gold, need, component.name):
-                    fields = " or ".join(option.removeprefix("gold.") for option in need.split("|"))
-                    raise ConfigError(
-                        f"{component.name} needs gold {fields}, which task {task.id!r} does not have; add it to the"
-                        f" task's gold or choose a reward without {component.name}"
-                    )
+                if not offered(task.gold, need, component.name, events):
+                    raise ConfigError(missing(component.name, need, task, events or ()))
+            if complaint := component.complaint(task.gold):
+                raise ConfigError(f"{component.name} cannot score task {task.id!r}: {complaint}")
 
     def describe(self) -> str:
         """Return the suite as readable text: terms, bounds, and what is special about it."""
@@ -136,8 +215,24 @@ class Suite(Scoring):
             rows.append(f"  filled after the rollouts: {', '.join(self.deferred)}")
         if self.program.retrospective:
             rows.append(f"  paid at the end (gated by the outcome): {', '.join(sorted(self.program.retrospective))}")
+        rows.extend(f"  {note}" for note in self._notes())
         rows.extend(f"  warning: {text}" for text in self.warnings)
         return "\n".join(rows)
+
+    def _notes(self) -> list[str]:
+        """Return what a reader must know of the nodes in use."""
+        notes = []
+        if self.group_transforms:
+            names = ", ".join(self.group_transforms)
+            notes.append(f"divided by the group's maximum (no unbiased gradient: it uses the siblings): {names}")
+        for node in ex.walk(self.expression):
+            if isinstance(node, Schedule):
+                notes.append(f"{node!r}: weight {node.at(0.0):g} at first, {node.at(1.0):g} at last")
+            elif isinstance(node, Mean):
+                notes.append(f"{node!r}: a mean over turns, which turns that do nothing change")
+            elif isinstance(node, Shaped):
+                notes.append(f"{node!r}: leaves the optimal policies as they are for returns discounted by {node.gamma:g}")
+        return notes
 
     def __repr__(self) -> str:
         return f"Suite({self.expression!r}, success={self.outcome.name!r})"
@@ -157,7 +252,11 @@ class Suite(Scoring):
         return replay.rescore(self, self.outcome, trajectory)
 
     def complete(
-        self, trajectories: Sequence[Trajectory], scorer: Scorer | None = None, judge: Any = None
+        self,
+        trajectories: Sequence[Trajectory],
+        scorer: Scorer | None = None,
+        judge: Any = None,
+        reference: Scorer | None = None,
     ) -> list[Trajectory]:
         """Return the records with their deferred scores filled, all values recomputed, success set.
 
@@ -169,11 +268,25 @@ class Suite(Scoring):
             trajectories: records that this suite scored.
             scorer: gives log-probabilities; needed if a component needs "scorer".
             judge: decides criteria; needed if a component needs "judge".
+            reference: a second scorer to compare with; needed if a component needs "reference".
 
         Raises:
             ConfigError: A service is needed and missing, or a record was scored by another suite.
         """
-        return replay.complete(self, self.outcome, trajectories, {"scorer": scorer, "judge": judge})
+        services = {"scorer": scorer, "reference": reference, "judge": judge}
+        return replay.complete(self, self.outcome, trajectories, services)
+
+    def transform_groups(self, trajectories: Sequence[Trajectory]) -> list[Trajectory]:
+        """Return the records with group transforms applied anew, from stored raw values alone.
+
+        `complete` does it for a batch whose scores wait; this is for evaluations and for records that were scored
+        again. Siblings share a `group_id`; a record without one is its own group. Records in neither mask neither
+        count nor change.
+
+        Raises:
+            ConfigError: A record was scored by another suite.
+        """
+        return replay.transform_groups(self, self.outcome, trajectories)
 
 
 def as_info(scores: Mapping[str, Score]) -> dict[str, dict[str, JSON]]:
@@ -191,52 +304,15 @@ def as_info(scores: Mapping[str, Score]) -> dict[str, dict[str, JSON]]:
     }
 
 
-def _outcome(success: Component | str, used: Sequence[Component]) -> Component:
-    """Return the success component: one of the expression's where the name fits, else a registered one."""
-    if isinstance(success, str):
-        success = next((c for c in used if c.name == success), None) or component_named(success)
-    if not isinstance(success, Component) or success.scope != "trajectory":
-        raise ConfigError(f"success={success!r} must be a component of trajectory scope, e.g. 'answer_em'")
-    return success
+def _rounded(interval: ex.Interval) -> ex.Interval:
+    return round(interval[0], 12), round(interval[1], 12)
 
 
-def _check_declaration(component: Component) -> None:
-    """Raise ConfigError for a component whose class attributes do not add up to a finite supply."""
-    name = getattr(component, "name", "")
-    where = f"component {name or type(component).__name__!r}"
-    if not isinstance(name, str) or not name:
-        raise ConfigError(f"{where}: set `name` to a non-empty string")
-    for attribute, allowed in (("scope", get_args(Scope)), ("supply", get_args(Supply))):
-        given = getattr(component, attribute, None)
-        if given not in allowed:
-            raise ConfigError(f"{where}: {attribute}={given!r}; allowed: {', '.join(allowed)}{suggestion(str(given), allowed)}")
-    try:
-        lo, hi = component.range
-        in_order = lo <= hi
-    except (AttributeError, TypeError, ValueError):
-        in_order = False
-    if not in_order:
-        raise ConfigError(f"{where}: range={getattr(component, 'range', None)!r} must be (lowest, highest)")
-    if component.supply == "cost" and hi > 0:
-        raise ConfigError(f"{where}: a cost is never positive, but range is {component.range}")
-    if component.scope == "turn" and component.supply == "terminal":
-        raise ConfigError(f"{where}: supply 'terminal' belongs to trajectory scope; a turn score is potential, once or cost")
-    if component.scope == "turn" and component.supply in ("potential", "once") and not lo <= 0 <= hi:
-        raise ConfigError(f"{where}: the sum of a {component.supply} starts at 0, so range {component.range} must hold 0")
+def _checked_progress(progress: float) -> float:
+    if not 0.0 <= progress <= 1.0:
+        raise ConfigError(f"progress is {progress!r}; it goes from 0 (first step) to 1 (last)")
+    return float(progress)
 
 
-def _offered(gold: Gold, need: str, component: str) -> bool:
-    """Whether gold has one of the alternatives of a need; needs that are no gold are services and always offered."""
-    for option in need.split("|"):
-        kind, _, attribute = option.partition(".")
-        if kind != "gold":
-            return True
-        try:
-            if getattr(gold, attribute):
-                return True
-        except AttributeError:
-            fields = tuple(f.name for f in dataclass_fields(Gold))
-            raise ConfigError(
-                f"{component}: needs {option!r}, but gold has the fields {', '.join(fields)}{suggestion(attribute, fields)}"
-            ) from None
-    return False
+def _failure_max(component: Component) -> float:
+    return component.range[1] if component.failure_max is None else component.failure_max

@@ -45,6 +45,7 @@ class SearchQAEnv(ToolEnv):
         "<answer>N'Djamena</answer>",
     )
     default_limits: ClassVar[Limits] = LIMITS
+    events: ClassVar[frozenset[str]] = frozenset({"documents", "citations"})
 
     def __init__(
         self,

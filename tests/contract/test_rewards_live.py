@@ -14,7 +14,7 @@ from agentgym import hooks
 from agentgym.dialects import Dialect
 from agentgym.envs import ENVIRONMENTS
 from agentgym.errors import ConfigError
-from agentgym.rewards import Suite, build_suite
+from agentgym.rewards import build_suite
 from agentgym.seeding import stream
 from agentgym.task import Answer, Entity, Nugget, Rubric, Task
 from agentgym.types import ToolCall, Trajectory
@@ -33,13 +33,13 @@ def make(env_id: str, **kwargs: Any) -> agentgym.ToolEnv:
 def rewards_for(env_id: str) -> list[str]:
     """Every registered suite and component that the environment's tasks can be scored with."""
     env = make(env_id)
-    return [n for n in (*hooks.SUITES.names(), *hooks.COMPONENTS.names()) if _fits(build_suite(n), env.tasks()[0])]
+    return [n for n in (*hooks.SUITES.names(), *hooks.COMPONENTS.names()) if _fits(n, env)]
 
 
-def _fits(suite: Suite, task: Task) -> bool:
+def _fits(name: str, env: agentgym.ToolEnv) -> bool:
     try:
-        suite.check(task)
-    except ConfigError:
+        build_suite(name).check(env.tasks()[0], env.events)
+    except (ConfigError, TypeError):  # TypeError: it needs an argument, as in "checklist:refund"
         return False
     return True
 

@@ -1,10 +1,11 @@
 """Scripted episodes for reward tests: turns by hand, played through a suite as an environment does."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
 from agentgym import schema
-from agentgym.rewards import Component, EpisodeView, Suite
+from agentgym.rewards import Component, EpisodeView, Expression, Suite, build_suite
 from agentgym.task import Answer, Gold
 from agentgym.types import DocRef, Message, Score, ToolCall, ToolResult, Trajectory, Turn
 
@@ -47,11 +48,13 @@ def play(
     end_reason: str = "",
     prompt: tuple[Message, ...] = PROMPT,
     name: str = "t",
+    citations: tuple[str, ...] = (),
+    progress: float | None = None,
 ) -> Trajectory:
     """Score scripted turns as an environment does; `given` is the submitted answer (adds the answering turn)."""
     script = [*turns, answer(given)] if given is not None else list(turns)
     reason = end_reason or ("answered" if given is not None else "max_turns")
-    view = EpisodeView("Who directed Blue Harbour?", gold, prompt)
+    view = EpisodeView("Who directed Blue Harbour?", gold, prompt, progress=progress)
     state, done = suite.start(view), []
     for i, turn in enumerate(script):
         last = i == len(script) - 1
@@ -62,7 +65,7 @@ def play(
             view.answer, view.end_reason = given, "" if reason in ("max_tokens", "service_error") else reason
         scores = suite.score_turn(view, state)
         done[-1] = replace(done[-1], scores=scores, reward=sum(s.value for s in scores.values()))
-    view.answer, view.end_reason = given, reason
+    view.answer, view.citations, view.end_reason = given, citations, reason
     scores = suite.score_trajectory(view, state)
     return Trajectory(
         id=name,
@@ -72,6 +75,7 @@ def play(
         turns=tuple(done),
         question=view.question,
         answer=given,
+        citations=citations,
         end_reason=reason,
         terminated=given is not None,
         success=suite.success(view),
@@ -79,7 +83,15 @@ def play(
         reward=sum(s.value for s in scores.values()),
         gold=schema.to_json(gold),
         reward_spec=suite.name,
+        info={} if progress is None else {"progress": progress},
     )
+
+
+def alone(reward: str | Expression) -> Suite:
+    """The suite of one component or expression; whether it separates success from failure is not asked."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return build_suite(reward)
 
 
 def raw(trajectory: Trajectory, name: str) -> list[float | None]:

@@ -102,7 +102,8 @@ def test_nested_gates_and_a_cap_over_a_gate() -> None:
         (lambda: Suite(answer_em + step_cost + Gate(answer_em, step_cost)), "one level only"),
         (lambda: Suite(answer_em, success=step_cost), "trajectory scope"),
         (lambda: Suite("search"), "needs a component"),
-        (lambda: Suite(answer_em + Fixed("x", [0], supply="unbounded")), "potential, once, cost, terminal"),
+        (lambda: Suite(answer_em + Fixed("x", [0], supply="endless")), "potential, once, cost, terminal, unbounded"),
+        (lambda: Suite(answer_em + Fixed("x", [0], supply="unbounded")), "belongs to turn scope"),
         (lambda: Suite(answer_em + Fixed("x", [0], scope="turns")), "did you mean 'turn'"),
         (lambda: Suite(answer_em + Fixed("x", [0], range=(1, 0))), "range="),
         (lambda: Suite(answer_em + Fixed("x", [0], supply="cost")), "never positive"),
@@ -117,9 +118,10 @@ def test_what_cannot_be_promised_is_refused_at_load(build: object, message: str)
 
 
 def test_only_numbers_weigh_and_only_expressions_add() -> None:
-    for bad in (lambda: answer_em * answer_f1, lambda: answer_em + 1, lambda: True * answer_em, lambda: 1 + answer_em):
+    for bad in (lambda: answer_em * answer_f1, lambda: answer_em + True, lambda: True * answer_em, lambda: "1" + answer_em):
         with pytest.raises(TypeError):
             bad()
+    assert repr(1 - 2 * (answer_em + 3)) == "1.0 + -2.0 * (answer_em + 3.0)"
     assert repr(sum([answer_em, 0.5 * all_valid])) == "answer_em + 0.5 * all_valid"
 
 
