@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import io
 import json
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,7 +89,7 @@ def parse_json(text: str, where: str) -> JSON:
     """Parse one JSON text; `where` starts the message.
 
     Raises:
-        DataError: not JSON, or nested too deeply.
+        DataError: not JSON, nested too deeply, or with a whole number that is too long.
     """
     try:
         return json.loads(text)
@@ -97,6 +98,9 @@ def parse_json(text: str, where: str) -> JSON:
         raise DataError(f"{where}: not valid JSON: {error.msg} at character {error.pos + 1}, near {near!r}") from error
     except RecursionError as error:
         raise DataError(f"{where}: JSON is nested too deeply") from error
+    except ValueError as error:  # Python reads no longer whole numbers, since that takes quadratic time
+        digits = sys.get_int_max_str_digits()
+        raise DataError(f"{where}: holds a whole number of more than {digits} digits; write it as text") from error
 
 
 def json_type(value: JSON) -> str:

@@ -88,7 +88,10 @@ def is_union(tp: Any) -> bool:
 
 
 def _unfit(value: Any, tp: Any) -> _MismatchError:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # holds a whole number with more digits than Python writes
+        text = "too long to show"
     shown = text if len(text) <= 60 else text[:57] + "..."
     given = "none" if value is None else f"{type(value).__name__} {shown}"
     return _MismatchError(f"expected {type_name(tp)}, got {given}")
@@ -134,7 +137,10 @@ def _decode_float(value: Any) -> float:
     if type(value) is float:
         return value
     if type(value) is int:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise _MismatchError(f"{_unfit(value, float).message}, which is beyond the range of floats") from None
     raise _unfit(value, float)
 
 

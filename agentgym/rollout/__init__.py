@@ -5,6 +5,7 @@ from agentgym.rollout.episode import SamplingConfig, run_episode
 from agentgym.rollout.evaluate import EvalConfig, EvalResult, compare, earlier_result, evaluate, summarize, unknown_gold
 from agentgym.rollout.groups import EnvPool, run_groups, run_groups_async
 from agentgym.rollout.ledger import TokenLedger
+from agentgym.rollout.logs import LogScores, read_logs, score_logs, with_gold
 from agentgym.rollout.policy import LearnablePolicy, Policy, Request, TokenRenderer
 from agentgym.rollout.record import TrajectoryWriter, read_trajectories, to_chat, write_trajectories
 from agentgym.rollout.services import Services, judge_for
@@ -15,6 +16,7 @@ __all__ = [
     "EvalConfig",
     "EvalResult",
     "LearnablePolicy",
+    "LogScores",
     "Policy",
     "Request",
     "SamplingConfig",
@@ -26,12 +28,15 @@ __all__ = [
     "earlier_result",
     "evaluate",
     "judge_for",
+    "read_logs",
     "read_trajectories",
     "run_episode",
     "run_groups",
     "run_groups_async",
+    "score_logs",
     "summarize",
     "to_chat",
     "unknown_gold",
+    "with_gold",
     "write_trajectories",
 ]

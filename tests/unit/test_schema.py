@@ -88,6 +88,12 @@ def test_int_becomes_float_and_nothing_else_is_coerced() -> None:
     assert type(from_json(Tree, {"either": 2}).either) is int
 
 
+def test_a_whole_number_beyond_floats_is_refused() -> None:
+    with pytest.raises(DataError, match=r"^here: share: expected float, got int 1000000.*beyond"):
+        from_json(Leaf, {"size": 1, "share": 10**400}, "here")
+    assert from_json(Leaf, {"size": 10**400}).size == 10**400
+
+
 @pytest.mark.parametrize(
     ("cls", "data", "message"),
     [
