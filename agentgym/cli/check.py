@@ -1,27 +1,85 @@
-"""`agentgym check`: conformance of an environment."""
+"""`agentgym check`: conformance of an environment, a reward or a tool."""
 
 import argparse
 import json
 import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
-from agentgym.cli.options import add_env_arguments, check_env_id, env_kwargs
+from agentgym.cli.options import add_env_arguments, check_env_id, env_kwargs, named_object
+from agentgym.errors import ConfigError
+
+KINDS = ("reward", "tool")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_env_arguments(parser)
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME",
+        help="in the place of ENV: `reward NAME | EXPRESSION | MODULE:NAME` or `tool MODULE:NAME`",
+    )  # fmt: skip
+    parser.add_argument("--env-id", help="reward: environment whose oracle plays the episodes (default: the first that fits)")
+    parser.add_argument("--records", type=Path, help="reward: check on these trajectories (JSON lines)")
+    parser.add_argument("--call", action="append", default=[], metavar="JSON", help="tool: arguments of a call that must work")
+    parser.add_argument("--state", default="{}", metavar="JSON", help="tool: state of the episode that the calls meet")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run every check and print a line each; exit code 1 if one failed."""
-    from agentgym.check import iter_checks
-
-    check_env_id(args.env)
     results = []
-    for result in iter_checks(args.env, **env_kwargs(args)):
+    for result in _checks(args):
         results.append(result)
         if not args.json:
             sys.stdout.write(f"{'ok  ' if result.passed else 'FAIL'} {result.name}{': ' if result.detail else ''}{result.detail}\n")
     if args.json:
         sys.stdout.write(json.dumps([{"name": r.name, "passed": r.passed, "detail": r.detail} for r in results]) + "\n")
     return 0 if all(r.passed for r in results) else 1
+
+
+def _checks(args: argparse.Namespace) -> Iterable[Any]:
+    from agentgym.check import iter_checks, iter_tool_checks
+
+    if args.env not in KINDS:
+        if args.name is not None:
+            raise ConfigError(f"check {args.env} {args.name}: two names; write `check ENV`, `check reward NAME` or `check tool NAME`")
+        check_env_id(args.env)
+        return iter_checks(args.env, **env_kwargs(args))
+    if args.name is None:
+        raise ConfigError(f"check {args.env}: say which, e.g. `agentgym check {'reward answer_em' if args.env == 'reward' else 'tool my_tools:refund'}`")
+    if args.env == "tool":
+        calls = [_object(text, "--call") for text in args.call]
+        return iter_tool_checks(named_object(args.name), calls=calls, state=_object(args.state, "--state"))
+    return _reward_checks(args)
+
+
+def _reward_checks(args: argparse.Namespace) -> Iterable[Any]:
+    """Check a reward on records, on the environment named, or on the first whose tasks it can score."""
+    from agentgym import hooks
+    from agentgym.check import iter_reward_checks
+    from agentgym.check.episodes import fits
+    from agentgym.envs import ENVIRONMENTS
+    from agentgym.rollout import read_trajectories
+
+    text, kind = args.name, args.name.partition(":")[0]
+    own = ":" in text and kind not in hooks.COMPONENTS and not any(c in text for c in "+*( ")
+    reward: Any = named_object(text) if own else text
+    if args.records is not None:
+        return iter_reward_checks(reward, records=list(read_trajectories(args.records)))
+    kwargs = env_kwargs(args)
+    if args.env_id is not None:
+        check_env_id(args.env_id)
+        return iter_reward_checks(reward, args.env_id, **kwargs)
+    ids = [i for i in sorted(ENVIRONMENTS, key=lambda i: i != "SearchQA-v0") if fits(reward, i, **kwargs)]
+    return iter_reward_checks(reward, ids[0] if ids else "SearchQA-v0", **kwargs)
+
+
+def _object(text: str, flag: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{flag} {text!r}: write a JSON object, e.g. {flag} '{{\"order_id\": \"#W23\"}}'")
+    return value

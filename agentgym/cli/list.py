@@ -4,8 +4,10 @@ import argparse
 import json
 import sys
 
-KINDS = ("envs", "policies", "rewards", "components", "dialects", "retrievers")
-SINGULAR: dict[str, str] = dict(zip(("env", "policy", "suite", "component", "dialect", "retriever"), KINDS, strict=True))
+KINDS = ("envs", "policies", "rewards", "components", "dialects", "retrievers", "recipes")
+SINGULAR: dict[str, str] = dict(
+    zip(("env", "policy", "suite", "component", "dialect", "retriever", "recipe"), KINDS, strict=True)
+)
 """The registries' own names, which their messages use."""
 
 
@@ -33,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
         "components": hooks.COMPONENTS.names(),
         "dialects": hooks.DIALECTS.names(),
         "retrievers": hooks.RETRIEVERS.names(),
+        "recipes": hooks.RECIPES.names(),
     }
     chosen = {args.kind: names[args.kind]} if args.kind else names
     if args.json:

@@ -13,10 +13,11 @@ COMMANDS = {
     "play": "run one episode and show every turn with its scores",
     "eval": "evaluate a policy over tasks, with intervals; or compare two evaluations",
     "train": "train a policy with turn-level credit",
-    "check": "check an environment's conformance",
+    "check": "check the conformance of an environment, a reward or a tool",
+    "audit": "play hacks against an environment and its reward, or look for them in a log",
     "view": "show trajectories, or write the report of a run",
     "index": "build or inspect a search index",
-    "export": "write trajectories as chat messages for supervised fine-tuning",
+    "export": "write trajectories as chat messages for supervised fine-tuning, or as ATIF documents",
 }
 OK, FAILED, MISSING, INTERRUPTED = 0, 1, 3, 130
 

@@ -96,10 +96,13 @@ class AskedOnce:
         self._known: dict[JudgeRequest, Verdict] = {}
 
     def judge(self, requests: Sequence[JudgeRequest]) -> list[Verdict]:
-        """Return one verdict per request, in order."""
-        new = list(dict.fromkeys(request for request in requests if request not in self._known))
+        """Return one verdict per request, in order. Raises ConfigError for a service that gives fewer or more."""
+        new = [request for request in requests if request not in self._known]
         if new:
-            self._known.update(zip(new, self.service.judge(new), strict=True))
+            verdicts = self.service.judge(new)
+            if len(verdicts) != len(new):
+                raise ConfigError(f"the judge returned {len(verdicts)} verdicts for {len(new)} requests")
+            self._known.update(zip(new, verdicts, strict=True))
         return [self._known[request] for request in requests]
 
     def __getattr__(self, name: str) -> Any:

@@ -111,6 +111,23 @@ def test_index_build_info_and_a_flipped_byte(corpus: Path, tmp_path: Path) -> No
     assert result["measures"]["recall"]["mean"] == 1.0
 
 
+def test_export_of_atif_and_back(tmp_path: Path) -> None:
+    from agentgym.rollout import read_trajectories
+    from agentgym.rollout.logs import read_logs
+    from agentgym.rollout.record import without_gold
+
+    out, lines, folder = tmp_path / "e", tmp_path / "a.jsonl", tmp_path / "docs"
+    document(agentgym("eval", ENV, *SMALL, "--policy", "scripted", "--limit", 3, "--out", out, "--json"))
+    source = out / "trajectories.jsonl"
+    assert document(agentgym("export", source, "--format", "atif", "--out", lines, "--json"))["written"] == 3
+    assert document(agentgym("export", source, "--format", "atif", "--out", folder, "--json"))["written"] == 3
+    records = [without_gold(t) for t in read_trajectories(source)]
+    assert list(read_logs(lines, "atif")) == records
+    assert sorted(r.id for r in read_logs(folder, "atif")) == sorted(r.id for r in records)
+    told = agentgym("export", lines, "--from", "atif")
+    assert [json.loads(line)["id"] for line in told.stdout.splitlines()] == [r.id for r in records]
+
+
 def test_export_and_view_of_an_evaluation(tmp_path: Path) -> None:
     out = tmp_path / "out"
     document(agentgym("eval", ENV, *SMALL, "--limit", "6", "--noise", "0.7", "--out", out, "--json", "--quiet"))
@@ -357,6 +374,8 @@ MISTAKES: list[tuple[Sequence[str], str]] = [
     (["view", "no_json.jsonl", "--limit", "-1"], "whole number from 0"),
     (["export", "questions.jsonl"], "schema_version"),
     (["export", "nowhere"], "nowhere: no such file or folder"),
+    (["export", "questions.jsonl", "--from", "atfi"], "did you mean 'atif'"),
+    (["export", "questions.jsonl", "--from", "atif"], "questions.jsonl:1: schema_version is None"),
     (["list", "polices"], "did you mean 'policies'"),
 ]  # fmt: skip
 

@@ -217,7 +217,7 @@ def test_judges_are_asked_once_for_the_batch_and_only_where_it_can_matter() -> N
     done = suite.complete(before, judge=Service())
     assert [t.success for t in done] == [False, True]
     assert [round(t.total, 9) for t in done] == [0.75, 1.0]
-    assert len(asked) == 2, "once for the reward, once for its outcome"
+    assert len(asked) == 1, "the reward and its outcome ask together"
     assert [r.text for r in asked[0]] == ["ok", "You got 12.50"], "the early reply could not count: nobody was asked"
     assert suite.rescore(done[1]) == done[1], "no service is needed to score again"
 

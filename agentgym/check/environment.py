@@ -1,20 +1,19 @@
-"""Conformance: what every environment must hold, as checks that anyone can run on their own.
-
-`check_env("My-v0")` raises CheckFailed with the first violation; `agentgym check` prints all of them.
-"""
+"""Conformance of an environment: what each must hold, whatever its family."""
 
 import json
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
 
 from agentgym import schema
+from agentgym.check.result import CheckFailed, CheckResult
 from agentgym.env import ToolEnv
-from agentgym.errors import AgentGymError, ConfigError
+from agentgym.errors import ConfigError
+from agentgym.rewards import EpisodeView
 from agentgym.rollout.groups import check_arguments
 from agentgym.seeding import stream
 from agentgym.task import Answer, Nugget, Rubric, Task
@@ -38,19 +37,8 @@ HOSTILE: dict[str, str] = {
     "5 MB": "<search>" + "x" * 5_000_000,
 }
 """Actions that must give an error observation and no state change, or at worst end as a plain wrong answer."""
-
-
-class CheckFailed(AgentGymError):  # noqa: N818 (a verdict, not an error)
-    """Raised by check_env with the first thing that does not hold."""
-
-
-@dataclass(frozen=True, slots=True)
-class CheckResult:
-    """Outcome of one check."""
-
-    name: str
-    passed: bool
-    detail: str = ""
+MAX_TASKS = 2_000
+"""Tasks whose gold answers are submitted."""
 
 
 def check_env(env_id: str, **kwargs: Any) -> None:
@@ -79,6 +67,7 @@ def iter_checks(env_id: str, **kwargs: Any) -> Iterator[CheckResult]:
         ("snapshot and restore at every turn", _snapshots),
         ("hostile actions change nothing", _hostile),
         ("gold stays in gold", _no_leak),
+        ("gold answers score as a success", _gold_answers),
     )
     for name, check in checks:
         try:
@@ -184,6 +173,26 @@ def _no_leak(env: ToolEnv) -> str:
         seen += [observation, repr(info)]
     leaked = [text for text in seen if "GOLDMARK" in text]
     return f"a string that stands only in gold was shown: {leaked[0][:200]!r}" if leaked else ""
+
+
+def _gold_answers(env: ToolEnv) -> str:
+    """Submit every name of every gold answer, as far as the outcome reads answers alone."""
+    outcome = env.suite.outcome
+    if set(outcome.needs) != {"gold.answers"} or outcome.name in env.suite.deferred:
+        return ""
+    for task in env.tasks()[:MAX_TASKS]:
+        env.suite.check(task, None)
+        names = [[a.text, *a.aliases] for a in task.gold.answers]
+        first = [forms[0] for forms in names]
+        for place, forms in enumerate(names):
+            for form in forms:
+                every = json.dumps([*first[:place], form, *first[place + 1 :]], ensure_ascii=False)
+                views = [EpisodeView(task.question, task.gold, answer=a, end_reason="answered") for a in (form, every)]
+                if not any(env.suite.success(view) for view in views):
+                    return f"task {task.id}: the gold answer {form!r} is no success for {outcome.name}"
+        if env.suite.success(EpisodeView(task.question, task.gold, answer="", end_reason="answered")):
+            return f"task {task.id}: an empty answer is a success for {outcome.name}"
+    return ""
 
 
 def _marked(env: ToolEnv) -> Task:
