@@ -61,9 +61,14 @@ TRAJECTORY_FORMATS.add("agentgym", "agentgym.rollout.record:read_trajectories")
 TRAJECTORY_FORMATS.add("atif", "agentgym.interop.atif:read_atif")
 TRAJECTORY_FORMATS.add("search_r1", "agentgym.interop.search_r1:read_search_r1")
 TRAJECTORY_FORMATS.add("chat", "agentgym.interop.chat_jsonl:read_chat")
-for _name, _module in {
-    "turn_grpo": "recipes",
-    "grpo": "recipes",
-    "per_index": "recipes",
+for _module, _names in {
+    "recipes": ("turn_grpo", "grpo", "per_index"),
+    "outcome": ("dr_grpo", "rloo", "dapo", "rlpr", "prof", "noisy_backward", "noisy_forward"),
+    "rubrics": ("e_grpo", "c_grpo", "trust_grpo", "atom_searcher"),
+    "turns": ("igpo", "matchtir", "cm2", "gigpo", "empg"),
+    "vector": ("mrn", "gdpo"),
+    "later": ("spae", "ppr", "prime", "rank_grpo", "ggpo", "prl", "p2s", "frozen", "discount_schedule"),
+    "newest": ("tips", "pica", "siop", "slate", "a2tgpo"),
 }.items():
-    RECIPES.add(_name, f"agentgym.credit.{_module}:{_name}")
+    for _name in _names:
+        RECIPES.add(_name, f"agentgym.credit.{_module}:{_name}")

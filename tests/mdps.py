@@ -7,7 +7,7 @@ built once and goes through the code under test, all in one batch.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations_with_replacement
 from typing import Any
@@ -28,6 +28,8 @@ class Path:
     outcome: float = 0.0
     cut: bool = False
     tokens: int = 1
+    states: tuple[int, ...] = ()
+    """Per turn the observation in front of it; left out: the turn's index."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def _search(p: Sequence[Any]) -> Iterator[Path]:
     for found, r in _bet(1 / 2):
         for a, pa in ((1, p[1]), (0, 1 - p[1])):
             for o, q in _bet(3 / 4 if a else 1 / 4):
-                yield Path(p[0] * r * pa * q, ((0, 1), (1, a)), (found, float(a)), o)
+                yield Path(p[0] * r * pa * q, ((0, 1), (1, a)), (found, float(a)), o, states=(0, 1 + int(found)))
 
 
 def _two_searches(p: Sequence[Any]) -> Iterator[Path]:
@@ -173,6 +175,7 @@ class Enumeration:
         return CreditArrays(
             a.turn_scores[rows], a.turn_mask[rows], a.outcome[rows], np.zeros(size, np.int64),
             a.in_statistics[rows], a.in_loss[rows],
+            extras={n: v[rows] if len(v) == len(a.group) else v for n, v in a.extras.items()},
         )  # fmt: skip
 
 
@@ -201,7 +204,9 @@ def enumerate_groups(
     n_turns = max(len(path.rewards) for path in paths)
     rewards, mask = np.zeros((len(paths), n_turns)), np.zeros((len(paths), n_turns), bool)
     score = np.zeros((len(paths), n_turns, mdp.n_decisions))
+    state = np.zeros((len(paths), n_turns), np.int64)
     for i, path in enumerate(paths):
+        state[i, : len(path.rewards)] = path.states or range(len(path.rewards))
         rewards[i, : len(path.rewards)] = path.rewards
         mask[i, : len(path.rewards)] = True
         for k, (d, a) in enumerate(path.decisions):
@@ -226,5 +231,74 @@ def enumerate_groups(
         group=np.repeat(np.arange(len(multisets)), size),
         in_statistics=~cut | cut_in_statistics,
         in_loss=~cut | cut_in_loss,
+        extras={"state": state[rows]},
     )
     return Enumeration(arrays, probability, score[rows], np.array([path.tokens for path in paths])[rows])
+
+
+def noisy(mdp: Mdp, rho0: float, rho1: float) -> Mdp:
+    """Return the problem with a verifier that accepts failures with rho0 and refuses successes with rho1."""
+
+    def paths(p: Sequence[Any]) -> Iterator[Path]:
+        for path in mdp.paths(p):
+            wrong = rho1 if path.outcome else rho0
+            yield replace(path, probability=path.probability * (1 - wrong))
+            yield replace(path, probability=path.probability * wrong, outcome=1.0 - path.outcome)
+
+    return Mdp(f"noisy {mdp.name}", mdp.n_decisions, paths)
+
+
+def blindfold(mdp: Mdp) -> Mdp:
+    """Return the problem with the same observation in front of every turn, so that episodes meet it repeatedly."""
+
+    def paths(p: Sequence[Any]) -> Iterator[Path]:
+        for path in mdp.paths(p):
+            yield replace(path, states=(0,) * len(path.rewards))
+
+    return Mdp(f"blindfold {mdp.name}", mdp.n_decisions, paths)
+
+
+def potential(rewards: Sequence[float], k: int) -> float:
+    """Return a potential of the history before turn k: any function of it will do."""
+    return 0.3 - 0.2 * k + 0.7 * sum(rewards[:k])
+
+
+def last_potential(path: Path) -> float:
+    """Return the potential after the last turn."""
+    return potential(path.rewards, len(path.rewards))
+
+
+def log_ratio(rewards: np.ndarray) -> np.ndarray:
+    """Return a made-up log-ratio of each turn."""
+    return 0.4 - rewards
+
+
+def with_extras(groups: Enumeration) -> Enumeration:
+    """Return the enumeration with everything that any recipe reads, made up from turn scores and outcomes."""
+    a = groups.arrays
+    lengths, (n, k) = a.turn_mask.sum(1), a.turn_mask.shape
+    earned = a.turn_scores.sum(1)
+    phi = np.array([[potential(row[:m].tolist(), j) for j in range(k + 1)] for row, m in zip(a.turn_scores, lengths, strict=True)])
+    support = np.stack([phi, 1.0 - phi], axis=2)
+    extras = {
+        **a.extras,
+        "entropy": np.broadcast_to(0.9 - 0.25 * np.arange(k), (n, k)) + 0.1 * a.turn_scores,
+        "accuracy": phi[:, :-1],
+        "confidence": 0.5 + 0.5 * a.turn_scores,
+        "masked": (a.outcome[:, None] > 0) & (a.turn_scores == 0.25),
+        "log_ratio": log_ratio(a.turn_scores),
+        "potential": phi,
+        "mode_support": support,
+        "mode_reliability": np.tile([1.5, 0.5], (n, 1)),
+        "channels": np.stack([a.outcome, earned], axis=1),
+        "items": (a.turn_scores > 0)[:, :, None].repeat(2, axis=2).astype(float),
+        "eligible": np.ones((n, k, 2), bool),
+        "item_weights": np.array([0.75, 0.25]),
+        **{f"score:{name}": earned / 1.25 for name in ("entity_match", "citation_rubric", "atomic_thought", "self_aligned")},
+    }
+    return replace(groups, arrays=a.but(extras=extras))
+
+
+def each_group(groups: Enumeration, run: Callable[[CreditArrays], np.ndarray]) -> np.ndarray:
+    """Return the advantages of every group computed as a batch of its own: for recipes that look at the whole batch."""
+    return np.concatenate([run(groups.single(i)) for i in range(len(groups.probability))])

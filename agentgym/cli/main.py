@@ -15,6 +15,7 @@ COMMANDS = {
     "train": "train a policy with turn-level credit",
     "check": "check the conformance of an environment, a reward or a tool",
     "audit": "play hacks against an environment and its reward, or look for them in a log",
+    "credit": "show what a credit recipe makes of recorded trajectories, turn by turn",
     "view": "show trajectories, or write the report of a run",
     "index": "build or inspect a search index",
     "export": "write trajectories as chat messages for supervised fine-tuning, or as ATIF documents",

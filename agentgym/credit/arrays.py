@@ -1,8 +1,9 @@
 """Groups of trajectories as arrays: what every block of a recipe reads."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,24 @@ class CreditArrays:
     """[B] bool: gets an advantage."""
     ids: tuple[str, ...] = ()
     """[B] trajectory ids; empty for arrays made by hand."""
+    in_turn_level: Bools | None = None
+    """[B] bool: has all its turn scores; a row without takes no part in the turn level. None: all have."""
+    extras: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """What single recipes read beside the scores, by name (`agentgym.credit.extras`): [B], [B, K], [B, C] ..."""
+
+    def extra(self, name: str) -> NDArray[Any]:
+        """Return one of `extras`. Raises ConfigError if it was not given."""
+        if name not in self.extras:
+            given = ", ".join(sorted(self.extras)) or "none"
+            raise ConfigError(
+                f"credit: the recipe reads {name!r}, which was not given (given: {given}). "
+                "Pass it in extras=, or choose a recipe that needs it not."
+            )
+        return self.extras[name]
+
+    def but(self, **changes: Any) -> "CreditArrays":
+        """Return a copy with some fields changed."""
+        return replace(self, **changes)
 
     @property
     def n_groups(self) -> int:
@@ -46,15 +65,18 @@ class CreditArrays:
 
     def group_sum(self, values: Floats) -> Floats:
         """Return for each row the sum of `values` over its group: [B, U] -> [B, U]."""
-        totals = np.zeros((self.n_groups, values.shape[1]))
-        np.add.at(totals, self.group, values)
-        return totals[self.group]
+        width = values.shape[1]
+        place = (self.group[:, None] * width + np.arange(width)).ravel()
+        totals = np.bincount(place, values.ravel(), self.n_groups * width)  # adds in the order of the rows
+        return totals.astype(np.float64, copy=False).reshape(self.n_groups, width)[self.group]
 
     def group_min(self, values: Floats, counted: Bools) -> Floats:
         """Return for each row the least counted value of its group, 0 where none counts: [B, U] -> [B, U]."""
-        least = np.full((self.n_groups, values.shape[1]), np.inf)
-        np.minimum.at(least, self.group, np.where(counted, values, np.inf))
-        return np.where(np.isfinite(least), least, 0.0)[self.group]
+        width = values.shape[1]
+        place = (self.group[:, None] * width + np.arange(width)).ravel()
+        least = np.full(self.n_groups * width, np.inf)
+        np.minimum.at(least, place, np.where(counted, values, np.inf).ravel())
+        return np.where(np.isfinite(least), least, 0.0).reshape(self.n_groups, width)[self.group]
 
     @staticmethod
     def from_groups(groups: Sequence[Group], *, both_levels: bool = False) -> "CreditArrays":

@@ -1,7 +1,7 @@
 """The blocks of a recipe: each takes the values of one level and returns them changed.
 
-A level is "turn" (one column per turn) or "trajectory" (one column). Values outside the live places are 0 and stay
-0; nothing is inferred from a score being zero.
+A level is "turn" (one column per turn), "trajectory" (one column) or "channels" (one column per component). Values
+outside the live places are 0 and stay 0; nothing is inferred from a score being zero.
 """
 
 from dataclasses import dataclass, field, replace
@@ -25,7 +25,7 @@ _NO_SPREAD = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """The values of one level on their way through a recipe. U = K for the turn level, 1 for the trajectory level."""
+    """The values of one level on their way through a recipe. U = K for turns, 1 for trajectories, C for channels."""
 
     values: Floats
     """[B, U] float64."""
@@ -41,7 +41,7 @@ class Block(Protocol):
     """One step of a recipe."""
 
     @property
-    def level(self) -> Scope:
+    def level(self) -> str:
         """The level that the block changes."""
         ...
 
@@ -54,9 +54,12 @@ class Block(Protocol):
         ...
 
 
-def take(level: Scope, arrays: CreditArrays) -> Level:
+def take(level: str, arrays: CreditArrays) -> Level:
     """Return the scores of a level, before any block."""
-    if level == "turn":
+    if level == "channels":
+        values = np.asarray(arrays.extra("channels"), np.float64)
+        live = np.ones(values.shape, dtype=bool)
+    elif level == "turn":
         values, live = np.where(arrays.turn_mask, arrays.turn_scores, 0.0), arrays.turn_mask
     else:
         values, live = arrays.outcome[:, None].astype(np.float64), np.ones((len(arrays.outcome), 1), dtype=bool)
@@ -64,9 +67,16 @@ def take(level: Scope, arrays: CreditArrays) -> Level:
 
 
 def accumulate(values: Floats, live: Bools, gamma: float) -> Floats:
-    """Return X_k = sum over j >= k of gamma^(j-k) values_j, 0 once the episode has ended: [B, K] -> [B, K]."""
+    """Return X_k = sum over j >= k of gamma^(j-k) values_j, 0 once the episode has ended.
+
+    Args:
+        values: [B, K] or [B, K, C] float64.
+        live: [B, K] bool.
+        gamma: discount per turn.
+    """
     out = np.zeros_like(values)
-    rest = np.zeros(len(values))
+    rest = np.zeros_like(values[:, 0]) if values.shape[1] else out
+    live = live if values.ndim == 2 else live[:, :, None]
     for k in reversed(range(values.shape[1])):
         rest = np.where(live[:, k], values[:, k] + gamma * rest, 0.0)
         out[:, k] = rest
@@ -242,7 +252,7 @@ class Scale:
 class Weight:
     """Multiplication by a constant."""
 
-    level: Scope
+    level: str
     weight: float
 
     def apply(self, x: Level, arrays: CreditArrays, scales: Scales) -> Level:

@@ -1,111 +1,67 @@
 """Named recipes: ordered lists of blocks, and what the expectation of each is the gradient of."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
-import numpy as np
-
-from agentgym.credit.arrays import CreditArrays, Floats
-from agentgym.credit.blocks import Accumulate, Baseline, Block, Centre, Kind, Level, Lone, Scale, Weight, take
-from agentgym.credit.scales import CreditConfig, Scales
+from agentgym import hooks
+from agentgym.credit.blocks import Accumulate, Baseline, Block, Centre, Kind, Lone, Scale, Weight
+from agentgym.credit.recipe import BIASED_GROUP, GAMMA_CAUTION, GROUP_STD_CAUTION, Prepare, Recipe
+from agentgym.credit.scales import CreditConfig, one_of
+from agentgym.credit.shape import SumTurns
 from agentgym.types import Scope
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """An ordered list of blocks. Each level runs through its own blocks; the advantage is the sum of the levels."""
-
-    name: str
-    levels: tuple[Scope, ...]
-    """The levels that enter the sum."""
-    blocks: tuple[Block, ...]
-    expectation: str
-    """What the expectation of the estimate is the gradient of, in words."""
-
-    def run(self, arrays: CreditArrays, scales: Scales) -> Floats:
-        """Return the advantages, 0 outside `turn_mask` and for trajectories that are not in the loss.
-
-        Returns:
-            [B, K] float64.
-        """
-        return sum(self.contributions(arrays, scales).values(), np.zeros(arrays.turn_mask.shape))
-
-    def contributions(self, arrays: CreditArrays, scales: Scales) -> dict[Scope, Floats]:
-        """Return what each level adds to the advantage: [B, K] float64 per level."""
-        keep = arrays.turn_mask & arrays.in_loss[:, None]
-        return {level: np.where(keep, x.values, 0.0) for level, x in self.trace(arrays, scales).items()}
-
-    def trace(self, arrays: CreditArrays, scales: Scales) -> dict[Scope, Level]:
-        """Return each level after its last block, divisors included, before it is spread over the turns."""
-        return self._through(arrays, scales, self.blocks)
-
-    def mean_squares(self, arrays: CreditArrays) -> dict[str, float]:
-        """Return the mean square of the centred, unscaled values: what the running scales are made of.
-
-        Counted are members in the statistics that have another one: their live turns for "turn", their episodes for
-        "trajectory", and for "shared" the weighted sum of the levels over their live turns.
-        """
-        unscaled = tuple(block for block in self.blocks if not isinstance(block, Scale))
-        counted = (arrays.in_statistics & arrays.has_other)[:, None]
-        centred = self._through(arrays, Scales(), tuple(b for b in unscaled if not isinstance(b, Weight)))
-        pools = {str(level): x.values[x.live & counted] for level, x in centred.items()}
-        weighted = self._through(arrays, Scales(), unscaled)
-        both = sum((x.values for x in weighted.values()), np.zeros(arrays.turn_mask.shape))
-        pools["shared"] = both[arrays.turn_mask & counted]
-        return {level: float(np.mean(pool**2)) for level, pool in pools.items() if pool.size}
-
-    def describe(self) -> str:
-        """Return the recipe in words: each step, the set it normalises over, and the claim that holds."""
-        lines = [f"{self.name}: one advantage per turn"]
-        for level in self.levels:
-            what = "scores of each turn" if level == "turn" else "scores of the whole trajectory"
-            lines.append(f"  {level} level: take the {level}-scope {what}")
-            steps = [block.describe() for block in self.blocks if block.level == level]
-            lines += [f"    {number}. {step}" for number, step in enumerate(steps, 1)]
-        lines.append(f"  sum: {' + '.join(f'{level} level' for level in self.levels)}, on every live turn; 0 elsewhere")
-        lines.append(f"  expectation: {self.expectation}")
-        return "\n".join(lines)
-
-    def _through(self, arrays: CreditArrays, scales: Scales, blocks: tuple[Block, ...]) -> dict[Scope, Level]:
-        state: dict[Scope, Level] = {level: take(level, arrays) for level in self.levels}
-        for block in blocks:
-            state[block.level] = block.apply(state[block.level], arrays, scales)
-        return state
-
-
-def turn_grpo(config: CreditConfig) -> Recipe:
+def turn_grpo(config: CreditConfig, *, among: str = "all") -> Recipe:
     """Return the default: turn and trajectory scores, each centred on the siblings and divided by one scale.
 
     A_ik = turn_weight (X_ik - mean over the others of X_jk) / s_T + (O_i - mean over the others of O_j) / s_O with
-    X_ik the return-to-go of turn k, zero-counted. With turn_weight = 0 the turn level is left out.
+    X_ik the return-to-go of turn k. among "all": an ended sibling counts as 0 at later turns; "alive": it does not
+    count, and an episode that alone has a turn keeps its raw return there (only so is that form exact). With
+    turn_weight = 0 the turn level is left out.
 
     Source: leave-one-out baseline of "Buy 4 REINFORCE Samples, Get a Baseline for Free!" (Kool et al. 2019), per turn
-    and over zero-counted returns-to-go; the scales are ours.
+    and over zero-counted returns-to-go; the scales are ours. Evidence: derived and enumerated here.
     """
+    one_of("among", among, ("all", "alive"))
+    alive = among == "alive"
     levels: tuple[Scope, ...] = ("turn", "trajectory") if config.turn_weight else ("trajectory",)
     blocks: list[Block] = []
     for level in levels:
+        baseline: Baseline = "mean" if config.scale == "group" else "loo"
         if level == "turn":
             blocks.append(Accumulate(config.gamma))
-        blocks += [Centre(level, "mean" if config.scale == "group" else "loo"), _level_scale(level, config)]
+            blocks.append(Centre(level, baseline, "alive", "raw") if alive else Centre(level, baseline))
+        else:
+            blocks.append(Centre(level, baseline))
+        blocks.append(_level_scale(level, config))
         if level == "turn":
             blocks.append(Weight(level, config.turn_weight))
-    return Recipe("turn_grpo", levels, tuple(blocks), _claim(config))
+    cautions: list[str] = []
+    if config.scale == "group":
+        cautions.append(GROUP_STD_CAUTION.format("turn_grpo' with scale = 'group"))
+    if config.gamma < 1.0 and config.turn_weight:
+        cautions.append(GAMMA_CAUTION)
+    return Recipe("turn_grpo", levels, tuple(blocks), _claim(config, alive), cautions=tuple(cautions))
 
 
-def grpo(config: CreditConfig) -> Recipe:
+def grpo(config: CreditConfig, *, total: bool = False) -> Recipe:
     """Return (O - group mean) / (group std + 1e-6), sample std, on trajectory-scope scores only.
 
+    With `total` the turn scores are added to the outcome first.
+
     Source: "DeepSeekMath: Pushing the Limits of Mathematical Reasoning in Open Language Models" (Shao et al. 2024),
-    outcome supervision; a group of equal outcomes and a lone member get 0.
+    outcome supervision. Evidence: read in released code. Deviation: a group of equal outcomes and a lone member get 0.
     """
-    del config  # the recipe is fixed
+    prepare: tuple[Prepare, ...] = (SumTurns(keep_outcome=True),) if total else ()
     blocks: tuple[Block, ...] = (Centre("trajectory", "mean"), Scale("trajectory", "group", ddof=1))
-    return Recipe("grpo", ("trajectory",), blocks, _BIASED_GROUP)
+    cautions = (GROUP_STD_CAUTION.format("grpo"),)
+    return Recipe("grpo", ("trajectory",), blocks, BIASED_GROUP, prepare, cautions=cautions)
 
 
 def per_index(config: CreditConfig) -> Recipe:
-    """Return the counter-example: centre each turn index over the members that reach it, then accumulate. BIASED."""
+    """Return the counter-example: centre each turn index over the members that reach it, then accumulate. BIASED.
+
+    Source: the construction of "Reinforcing Multi-Turn Reasoning in LLM Agents via Turn-Level Credit Assignment"
+    (arXiv 2505.11821), carried to episodes of unequal length, which are not its setting as far as known.
+    Evidence: derived and enumerated here.
+    """
     return per_index_variant(config, "mean", "zero")
 
 
@@ -120,13 +76,9 @@ def per_index_variant(config: CreditConfig, baseline: Baseline, lone: Lone) -> R
     return Recipe("per_index (BIASED counter-example)", ("turn", "trajectory"), tuple(blocks), _BIASED_INDEX)
 
 
-RECIPES: dict[str, Callable[[CreditConfig], Recipe]] = {"turn_grpo": turn_grpo, "grpo": grpo, "per_index": per_index}
-"""Recipes by the name that `CreditConfig.recipe` gives."""
-
-
 def recipe_of(config: CreditConfig) -> Recipe:
     """Return the recipe that a configuration names."""
-    return RECIPES[config.recipe](config)
+    return hooks.RECIPES.resolve(config.recipe)(config, **config.options)
 
 
 def _level_scale(level: Scope, config: CreditConfig) -> Scale:
@@ -135,10 +87,6 @@ def _level_scale(level: Scope, config: CreditConfig) -> Scale:
     return Scale(level, kind, ddof=int(level == "trajectory"), floor=floor)
 
 
-_BIASED_GROUP = (
-    "BIASED: the group's std depends on the trajectory's own actions, an error of order 1/G in the direction per "
-    "prompt, and prompts are weighed by 1/std."
-)
 _BIASED_INDEX = (
     "BIASED: no objective's gradient. The baseline of a turn index is paid only by episodes that reach it, so every "
     "extra turn is charged its mean score and turns that pay are not worth reaching. Harmless only where all episodes "
@@ -146,12 +94,12 @@ _BIASED_INDEX = (
 )
 
 
-def _claim(config: CreditConfig) -> str:
+def _claim(config: CreditConfig, alive: bool = False) -> str:
     """Say what the expectation of turn_grpo is, at ratio 1 and with a fixed denominator of the loss."""
     weight = f"{config.turn_weight:g}"
     turn = f" + {weight} E[sum of turn scores]{{}}" if config.turn_weight else ""
     if config.scale == "group":
-        claim = _BIASED_GROUP
+        claim = BIASED_GROUP
     elif config.scale == "loo":
         claim = (
             "per prompt, and per level, the exact direction: the gradients of E[outcome] and of E[sum of turn scores], "
@@ -167,4 +115,6 @@ def _claim(config: CreditConfig) -> str:
             f"BIASED: with gamma = {config.gamma:g} the turn level is no objective's gradient: each turn prefers what "
             f"is paid early, hence stopping. With gamma = 1 it would be {claim}"
         )
+    if alive and config.scale not in ("none", "group"):
+        claim += " Scales are formed on the alive-only values."
     return claim + " (Ratio 1, constant loss denominator, episodes cut by a limit kept.)"

@@ -1,15 +1,21 @@
 """Hop 7 of a training step: groups in, advantages per turn and their metrics out."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from agentgym.credit.arrays import Bools, CreditArrays, Floats
 from agentgym.credit.blocks import Level, Weight
-from agentgym.credit.recipes import Recipe, recipe_of
+from agentgym.credit.extras import gather
+from agentgym.credit.plain import Missing, arrays_of
+from agentgym.credit.recipe import Recipe
+from agentgym.credit.recipes import recipe_of
 from agentgym.credit.scales import CreditConfig, Scales
-from agentgym.types import Group, Scope
+from agentgym.credit.shape import OutcomeAtLast, SumTurns
+from agentgym.types import Group
 
 _NOISE = 1e-12
 """Below this an advantage is rounding, not credit."""
@@ -45,9 +51,60 @@ def advantages(config: CreditConfig, groups: Sequence[Group], scales: Scales | N
         DataError: for scores that are invalid, deferred, not finite or do not sum to their reward.
         ConfigError: for a component that scores at both scopes.
     """
-    scales = Scales.start(config) if scales is None else scales
     recipe = recipe_of(config)
     arrays = CreditArrays.from_groups(groups, both_levels=config.both_levels)
+    if recipe.needs:
+        arrays = arrays.but(extras=gather(recipe.needs, groups, arrays))
+    return _result(config, recipe, arrays, scales)
+
+
+def advantages_from_arrays(
+    turn_scores: ArrayLike,
+    turn_mask: ArrayLike,
+    outcome: ArrayLike,
+    group: Sequence[Hashable] | NDArray[Any],
+    *,
+    config: CreditConfig | None = None,
+    scales: Scales | None = None,
+    in_statistics: ArrayLike | None = None,
+    in_loss: ArrayLike | None = None,
+    extras: Mapping[str, ArrayLike] | None = None,
+    ids: Sequence[str] = (),
+    missing: Missing = "error",
+) -> CreditResult:
+    """Return one advantage per turn from plain arrays: for trainers that have no `Trajectory`.
+
+    B rows, at most K turns each; anything that numpy can read (torch tensors on the CPU too). Values outside
+    `turn_mask`, and of rows in neither mask, are never read.
+
+    Args:
+        turn_scores: [B, K] scores of the turns, weights applied; NaN for a missing one, see `missing`.
+        turn_mask: [B, K] true where the turn exists; a row's turns come first.
+        outcome: [B] score of the whole trajectory.
+        group: [B] any labels (numbers, uid strings): equal for siblings. Groups may differ in size.
+        config: names the recipe; None for the default.
+        scales: the running scales of earlier steps (`CreditResult.next_scales`); None at the first step.
+        in_statistics: [B] counts in the baselines of the others; None for all.
+        in_loss: [B] gets an advantage; None for all.
+        extras: what the recipe's `needs` name, such as "state" [B, K], "entropy" [B, K] or "score:NAME" [B].
+        ids: [B] names of the rows, for messages and the result's `advantages`; the row numbers if left out.
+        missing: a NaN turn score is an "error", counts as "zero", or takes its row out of the turn level: its
+            turns then have the outcome's advantage only ("outcome").
+
+    Returns:
+        `values` is [B, K] float64, 0 outside the masks.
+
+    Raises:
+        DataError: for shapes that do not fit, and for a score that is missing or not finite; it names group and turn.
+        ConfigError: for an extra that the recipe reads and that was not given.
+    """
+    config = CreditConfig() if config is None else config
+    arrays = arrays_of(turn_scores, turn_mask, outcome, group, in_statistics, in_loss, extras or {}, ids, missing)
+    return _result(config, recipe_of(config), arrays, scales)
+
+
+def _result(config: CreditConfig, recipe: Recipe, arrays: CreditArrays, scales: Scales | None) -> CreditResult:
+    scales = Scales.start(config) if scales is None else scales
     values = recipe.run(arrays, scales)
     lengths = arrays.turn_mask.sum(1)
     used = _used_scales(recipe.trace(arrays, scales), arrays)
@@ -68,13 +125,15 @@ def measure(recipe: Recipe, arrays: CreditArrays, scales: Scales) -> dict[str, f
     with two members in the statistics in which the level gives nobody anything; mean_abs/LEVEL and mean_abs: mean
     absolute contribution over live turns in the loss; sign_agreement: share of the turns with both levels non-zero
     on which they agree; mass/turn_K: share of the absolute advantage that lies on turn K; singletons: trajectories in
-    the loss with nobody to compare with; not_in_loss, not_in_statistics; turn_objective_weight: w, what a unit of
+    the loss with nobody to compare with; not_in_loss, not_in_statistics; left_out: trajectories that the recipe itself
+    takes out of the loss (only for recipes that select or shape); turn_objective_weight: w, what a unit of
     turn score is worth in units of outcome (turn_weight s_O / s_T, with the scales of `CreditResult.scales`).
     """
     traced = recipe.trace(arrays, scales)
     contributions = recipe.contributions(arrays, scales)
     total = np.abs(recipe.run(arrays, scales))
-    keep = arrays.turn_mask & arrays.in_loss[:, None]
+    chosen = recipe.prepared(arrays, scales)
+    keep = chosen.turn_mask & chosen.in_loss[:, None]
     n_groups = len(np.unique(arrays.group))
     effective = len(np.unique(arrays.group[(total > _NOISE).any(1)]))
     metrics = {
@@ -84,6 +143,8 @@ def measure(recipe: Recipe, arrays: CreditArrays, scales: Scales) -> dict[str, f
         "not_in_loss": float((~arrays.in_loss).sum()),
         "not_in_statistics": float((~arrays.in_statistics).sum()),
     }
+    if recipe.prepare:
+        metrics["left_out"] = float((arrays.in_loss & ~chosen.in_loss).sum())
     if n_groups:
         metrics["effective_share"] = effective / n_groups
     compared = arrays.in_statistics & arrays.has_other
@@ -91,7 +152,7 @@ def measure(recipe: Recipe, arrays: CreditArrays, scales: Scales) -> dict[str, f
         metrics |= _level_metrics(level, x, contributions[level], arrays, compared, keep)
     if keep.any():
         metrics["mean_abs"] = float(total[keep].mean())
-    if len(contributions) == 2:
+    if set(contributions) == {"turn", "trajectory"}:
         turn, trajectory = contributions["turn"], contributions["trajectory"]
         both = (np.abs(turn) > _NOISE) & (np.abs(trajectory) > _NOISE)
         if both.any():
@@ -99,16 +160,18 @@ def measure(recipe: Recipe, arrays: CreditArrays, scales: Scales) -> dict[str, f
     if total.sum() > _NOISE:
         metrics |= {f"mass/turn_{k}": float(share) for k, share in enumerate(total.sum(0) / total.sum())}
     used = _used_scales(traced, arrays)
-    if "turn" not in used:
+    if any(isinstance(step, OutcomeAtLast | SumTurns) for step in recipe.prepare):
+        metrics["turn_objective_weight"] = 1.0  # both kinds of score were added up before anything else
+    elif "turn" not in used:
         metrics["turn_objective_weight"] = 0.0
-    elif used["turn"] and used["trajectory"]:
+    elif used["turn"] and used.get("trajectory"):
         weight = next((b.weight for b in recipe.blocks if isinstance(b, Weight) and b.level == "turn"), 1.0)
         metrics["turn_objective_weight"] = weight * used["trajectory"] / used["turn"]
     return metrics
 
 
 def _level_metrics(
-    level: Scope, x: Level, contribution: Floats, arrays: CreditArrays, compared: Bools, keep: Bools
+    level: str, x: Level, contribution: Floats, arrays: CreditArrays, compared: Bools, keep: Bools
 ) -> dict[str, float]:
     metrics = {}
     if compared.any():
@@ -120,10 +183,10 @@ def _level_metrics(
     return metrics
 
 
-def _used_scales(traced: dict[Scope, Level], arrays: CreditArrays) -> dict[Scope, float]:
+def _used_scales(traced: dict[str, Level], arrays: CreditArrays) -> dict[str, float]:
     """Return 1 / mean(1/s) per level over the members that are compared, 0 where nothing was divided."""
     compared = arrays.in_statistics & arrays.has_other
-    used: dict[Scope, float] = {}
+    used: dict[str, float] = {}
     for level, x in traced.items():
         by_row = len(x.divisor) == len(compared) and compared.any()  # else one number for the batch
         inverse = 1.0 / (x.divisor[compared] if by_row else x.divisor)

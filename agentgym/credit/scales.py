@@ -1,15 +1,20 @@
 """Settings of credit, and the running scales: one number per level, frozen before the step that uses it."""
 
+import inspect
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
+from agentgym import hooks
 from agentgym.credit.arrays import CreditArrays
 from agentgym.errors import ConfigError, DataError, suggestion
+from agentgym.registry import load_plugins
 from agentgym.types import JSON
 
-RECIPE_NAMES = ("turn_grpo", "grpo", "per_index")
+log = logging.getLogger(__name__)
+
 SCALE_NAMES = ("running", "none", "shared", "batch", "loo", "group")
 
 
@@ -18,17 +23,21 @@ class CreditConfig:
     """How scores become advantages.
 
     Raises:
-        ConfigError: for an unknown recipe or scale and for a number outside its range.
+        ConfigError: for an unknown recipe, scale or option and for a number outside its range.
+
+    A combination that biases or cancels is logged once per process, in one sentence.
     """
 
     recipe: str = "turn_grpo"
-    """turn_grpo (turn and trajectory scores), grpo (trajectory scores only) or per_index (a biased counter-example)."""
+    """A registered recipe, such as turn_grpo (turn and trajectory scores) or grpo (trajectory scores only)."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Constants of the recipe's own, see its documentation."""
     turn_weight: float = 0.5
-    """Weight of the turn level; 0 leaves its blocks out. Not read by grpo."""
+    """Weight of the turn level; 0 leaves its blocks out. Read by turn_grpo and per_index."""
     gamma: float = 1.0
-    """Discount per turn, in [0, 1]. Below 1 the expectation is no objective's gradient. Not read by grpo."""
+    """Discount per turn, in [0, 1]. Below 1 the expectation is no objective's gradient. Read by turn_grpo, per_index."""
     scale: str = "running"
-    """running, none, shared, batch, loo or group (biased). grpo always divides by the group's std."""
+    """running, none, shared, batch, loo or group (biased). Read by turn_grpo and per_index."""
     decay: float = 0.9
     """Decay of the exponential mean behind the running scales, in [0, 1)."""
     floor: float = 0.05
@@ -39,7 +48,9 @@ class CreditConfig:
     """Accept a component that scores at both scopes: a hidden weight, refused by default."""
 
     def __post_init__(self) -> None:
-        _one_of("recipe", self.recipe, RECIPE_NAMES)
+        if self.recipe not in hooks.RECIPES:
+            load_plugins()
+            _one_of("recipe", self.recipe, hooks.RECIPES.names())
         _one_of("scale", self.scale, SCALE_NAMES)
         _within("turn_weight", self.turn_weight, 0.0 <= self.turn_weight < math.inf, "a finite number >= 0")
         _within("gamma", self.gamma, 0.0 <= self.gamma <= 1.0, "a number in [0, 1]")
@@ -50,13 +61,29 @@ class CreditConfig:
             raise ConfigError(
                 f"credit.scale: per_index knows 'group' (a z-score per turn index) and 'none', not {self.scale!r}."
             )
+        factory = hooks.RECIPES.resolve(self.recipe)
+        _check_options(self.recipe, factory, self.options)
+        cautions = factory(self, **self.options).cautions
+        if self.both_levels:
+            cautions += ("credit.both_levels = true: a score at both scopes counts twice in the objective.",)
+        for sentence in cautions:
+            _say_once(sentence)
 
 
 class Measured(Protocol):
     """What `Scales.update` needs of a recipe."""
 
+    @property
+    def remembers(self) -> tuple[str, ...]:
+        """Names of what is kept beside the scales: "steps", "spread"."""
+        ...
+
     def mean_squares(self, arrays: CreditArrays) -> dict[str, float]:
         """Return the mean square of the centred values per level; a level without values is left out."""
+        ...
+
+    def next_spread(self, arrays: CreditArrays, scales: "Scales") -> float:
+        """Return the exponential mean of the groups' spread after this batch."""
         ...
 
 
@@ -95,6 +122,10 @@ class Scales:
     """Of the centred outcomes, over episodes."""
     shared_square: RunningSquare = field(default_factory=RunningSquare)
     """Of the weighted sum of both, over live turns."""
+    n_steps: int = 0
+    """Steps done, for recipes with a schedule; others leave it at 0."""
+    spread: float = 0.0
+    """Exponential mean of the groups' std of the outcome, for recipes that filter by it; 0 before the first step."""
 
     @staticmethod
     def start(config: CreditConfig) -> "Scales":
@@ -127,6 +158,10 @@ class Scales:
             f"{level}_square": getattr(self, f"{level}_square").update(square, self.decay)
             for level, square in squares.items()
         }
+        if "steps" in recipe.remembers:
+            changed["n_steps"] = self.n_steps + 1
+        if "spread" in recipe.remembers:
+            changed["spread"] = recipe.next_spread(arrays, self)
         return replace(self, **changed)
 
     def to_dict(self) -> dict[str, JSON]:
@@ -145,12 +180,52 @@ class Scales:
                 key: RunningSquare(float(data[key]["mean"]), int(data[key]["n_steps"]))
                 for key in ("turn_square", "trajectory_square", "shared_square")
             }
-            return Scales(float(data["decay"]), float(data["floor"]), **squares)
+            more = {"n_steps": int(data.get("n_steps", 0)), "spread": float(data.get("spread", 0.0))}
+            return Scales(float(data["decay"]), float(data["floor"]), **squares, **more)  # pyright: ignore[reportArgumentType]
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
                 f"checkpoint, scales: cannot be read ({error!r}). Expected decay, floor and, for each of turn_square, "
                 "trajectory_square and shared_square, mean and n_steps."
             ) from error
+
+
+def _check_options(recipe: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Refuse options that the recipe does not have, or of another kind than their default."""
+    known = {
+        name: parameter.default
+        for name, parameter in inspect.signature(factory).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    for name, given in options.items():
+        if name not in known:
+            allowed = ", ".join(known) or "none"
+            raise ConfigError(
+                f"credit.options.{name}: {recipe} has no such option{suggestion(name, tuple(known))}; options: {allowed}"
+            )
+        default = known[name]
+        kind = (int, float) if isinstance(default, float) and not isinstance(default, bool) else type(default)
+        wrong = not isinstance(given, kind) or (isinstance(given, bool) and not isinstance(default, bool))
+        if default is not None and (wrong or (isinstance(given, float) and not math.isfinite(given))):
+            raise ConfigError(f"credit.options.{name}: {given!r} is not of the kind of its default, {default!r}")
+
+
+_said: set[str] = set()
+
+
+def _say_once(sentence: str) -> None:
+    if sentence not in _said:
+        _said.add(sentence)
+        log.warning("%s", sentence)
+
+
+def one_of(key: str, given: str, allowed: tuple[str, ...]) -> None:
+    """Refuse a value of an option that is not among the allowed ones. Raises ConfigError."""
+    _one_of(f"options.{key}", given, allowed)
+
+
+def within(key: str, given: float, least: float, most: float) -> None:
+    """Refuse an option outside [least, most]. Raises ConfigError."""
+    _within(f"options.{key}", given, least <= given <= most, f"a number in [{least:g}, {most:g}]")
 
 
 def _one_of(key: str, given: str, allowed: tuple[str, ...]) -> None:

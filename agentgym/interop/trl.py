@@ -27,7 +27,7 @@ from agentgym.types import Trajectory
 
 try:
     from accelerate.utils import gather_object
-    from trl import GRPOTrainer
+    from trl import GRPOTrainer  # pyright: ignore[reportPrivateImportUsage]
 except ImportError as error:
     raise MissingExtraError("agentgym.interop.trl", str(error.name), "pip install 'agentic-gym[trl]'") from error
 

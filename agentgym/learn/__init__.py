@@ -6,6 +6,7 @@ from agentgym.learn.config import LearnConfig, TrainConfig
 from agentgym.learn.guards import GuardConfig, Guards
 from agentgym.learn.learner import Complete, Learner, Rollout
 from agentgym.learn.loss import LossConfig, policy_loss, token_weights
+from agentgym.learn.loss_config import published_loss
 from agentgym.learn.optim import OptimConfig
 from agentgym.learn.sft import SftConfig, WarmStart, demonstration
 
@@ -28,6 +29,7 @@ __all__ = [
     "latest",
     "micro_batches",
     "policy_loss",
+    "published_loss",
     "to_batch",
     "token_weights",
 ]

@@ -32,6 +32,8 @@ class GuardConfig:
     """Share of groups without any advantage above which a warning is given (nothing to learn from)."""
     max_fault_share: float = 0.2
     """Share of episodes lost to service faults above which a warning is given."""
+    max_abstain_rate: float = 0.02
+    """Share of a step's questions that the judge gave no answer to above which a warning is given."""
     max_logprob_gap: float = 0.5
     """Largest difference in nats between a rollout's log-probability and the learner's before the first update of a
     step above which a warning is given (rounding is below 1e-4 in float32)."""
@@ -76,6 +78,11 @@ class Guards:
             found["faults"] = (
                 f"{metrics['fault_share']:.0%} of the episodes were lost to faults of a service or environment and are "
                 "in no statistic: look at the trajectories' `error`"
+            )
+        if (rate := metrics.get("judge/abstain_rate", 0.0)) > c.max_abstain_rate:
+            found["judge"] = (
+                f"the judge gave no answer to {rate:.0%} of what it was asked; the episodes that hang on it are in no "
+                "statistic: look at its service, its limits (judge.options.limits) and the trajectories' `error`"
             )
         fresh = [kind for kind in found if self.n_checked - self.warned_at.get(kind, -c.patience) >= c.patience]
         self.warned_at |= dict.fromkeys(fresh, self.n_checked)
@@ -144,6 +151,11 @@ def _warnings(c: GuardConfig, m: Mapping[str, float]) -> dict[str, str]:
         found["gap"] = (
             f"log-probabilities of rollout and learner differ by up to {m['logprob_gap']:.3f}: the sampler's weights, "
             "temperature or precision are not the learner's"
+        )
+    if m.get("nonfinite_tokens", 0) > 0:
+        found["tokens"] = (
+            f"{m['nonfinite_tokens']:.0f} action token(s) left out of the loss because a log-probability was not "
+            "finite: check the policy's weights, and what its sampler records"
         )
     if m["skipped_updates"] > 0:
         found["skipped"] = f"{m['skipped_updates']:.0f} update(s) skipped because the gradient was not finite"

@@ -22,6 +22,7 @@ from agentgym.learn.loss import LossStats, policy_loss, token_weights
 from agentgym.learn.metrics import mean_action_tokens, rollout_metrics
 from agentgym.learn.optim import apply_gradients, learning_rate, make_optimizer
 from agentgym.learn.order import Order
+from agentgym.learn.prepare import prepare
 from agentgym.rollout.policy import LearnablePolicy
 from agentgym.seeding import stream
 from agentgym.task import Task, TaskSource
@@ -82,6 +83,8 @@ class Learner:
         """
         if config.loss.kl_coef > 0 and reference is None:
             raise ConfigError(f"loss.kl_coef = {config.loss.kl_coef} needs a reference policy; pass one or set it to 0")
+        for note in config.loss.notes(config.train.epochs * config.train.updates_per_batch):
+            log.warning(note)
         self.config = config
         self.policy = policy
         self.steps_done = 0
@@ -118,7 +121,8 @@ class Learner:
             self.tokens_per_episode = mean_action_tokens(trajectories)
         scales = {**result.scales, "c": self.tokens_per_episode}
         batch = to_batch(trajectories, result.advantages, skip_zero=c.loss.kl_coef == 0)
-        learned = self._learn(batch, step)
+        batch, prepared = prepare(batch, c.loss, self.policy, self._reference, c.train.micro_tokens)
+        learned = self._learn(batch, step) | prepared
         self.steps_done += 1
         self._sync()
         self.scales, self.groups = result.next_scales, groups
@@ -261,7 +265,7 @@ class Learner:
         for part in micro_batches(batch, self.config.train.micro_tokens):
             rows = part.rows()
             reference = None
-            if config.kl_coef > 0 and self._reference is not None:
+            if config.kl_coef > 0 and config.kl_in == "loss" and self._reference is not None:
                 with torch.no_grad():
                     reference = self._reference.logprobs(rows)
             weights = token_weights(part, config, self.tokens_per_episode)

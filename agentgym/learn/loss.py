@@ -1,53 +1,17 @@
 """The policy loss: ratio times advantage over action tokens, divided by numbers that batching cannot change."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 
 from agentgym.errors import ConfigError
 from agentgym.learn.batch import TokenBatch
+from agentgym.learn.kl import kl_terms
+from agentgym.learn.loss_config import Aggregation, LossConfig
+from agentgym.learn.surrogate import cispo, log_ratio_of, ppo, reinforce, sapo, unit_ids
 
-Aggregation = Literal["constant", "token_mean", "sequence_mean"]
-
-
-@dataclass(frozen=True, slots=True)
-class LossConfig:
-    """How token losses become one number."""
-
-    aggregation: Aggregation = "constant"
-    """constant: sum over action tokens / (n_episodes * tokens_per_episode), the only one whose expectation at ratio 1
-    is the gradient of the objective. token_mean: sum / action tokens of the update, which couples the step size to
-    length (an error of order 1 / episodes). sequence_mean: mean over episodes of their token mean, which weighs the
-    tokens of long episodes less and can flip the sign of a decision whose outcomes differ in length."""
-    tokens_per_episode: float = 0.0
-    """The constant c of `constant`. 0: the warm start's mean action tokens per episode, without a warm start the
-    first step's; then frozen and checkpointed."""
-    clip: bool = True
-    """Clip the ratio as in "Proximal Policy Optimization Algorithms"; at ratio 1 it changes nothing."""
-    clip_low: float = 0.2
-    """The ratio's lower bound is 1 - clip_low."""
-    clip_high: float = 0.28
-    """The ratio's upper bound is 1 + clip_high (larger than the lower one: "DAPO", clip-higher)."""
-    kl_coef: float = 0.0
-    """Weight of the KL term to a frozen reference policy; 0 leaves it out."""
-
-    def __post_init__(self) -> None:
-        """Refuse values outside their range."""
-        if self.aggregation not in ("constant", "token_mean", "sequence_mean"):
-            raise ConfigError(
-                f"aggregation = {self.aggregation!r}: allowed are 'constant', 'token_mean', 'sequence_mean'"
-            )
-        if self.tokens_per_episode < 0 or self.kl_coef < 0:
-            raise ConfigError(
-                f"tokens_per_episode = {self.tokens_per_episode} and kl_coef = {self.kl_coef} must not be negative"
-            )
-        if not 0 < self.clip_low < 1 or not self.clip_high > 0:
-            raise ConfigError(
-                f"clip_low = {self.clip_low} must lie in (0, 1) and clip_high = {self.clip_high} above 0; "
-                "clip = false switches clipping off"
-            )
+__all__ = ["Aggregation", "LossConfig", "LossStats", "policy_loss", "token_weights"]
 
 
 @dataclass(slots=True)
@@ -62,6 +26,8 @@ class LossStats:
     reference_kl: float = 0.0
     max_logprob_gap: float = 0.0
     """Largest |new - old| log-probability: before the first update it should be rounding error."""
+    n_nonfinite: int = 0
+    """Action tokens left out because a log-probability was no finite number."""
 
     def add(self, other: "LossStats") -> None:
         """Add another micro-batch's sums."""
@@ -72,17 +38,22 @@ class LossStats:
         self.approx_kl += other.approx_kl
         self.reference_kl += other.reference_kl
         self.max_logprob_gap = max(self.max_logprob_gap, other.max_logprob_gap)
+        self.n_nonfinite += other.n_nonfinite
 
     def metrics(self) -> dict[str, float]:
-        """Return means over the tokens seen: loss (a sum already), mean_ratio, clip_share, approx_kl, reference_kl."""
+        """Return means over the tokens seen: loss (a sum already), mean_ratio, clip_share, approx_kl, reference_kl.
+
+        nonfinite_tokens, their number, is there only if there were any.
+        """
         n = max(1, self.n_tokens)
-        return {
+        found = {
             "loss": self.loss,
             "mean_ratio": self.ratio / n if self.n_tokens else 1.0,
             "clip_share": self.clipped / n,
             "approx_kl": self.approx_kl / n,
             "reference_kl": self.reference_kl / n,
         }
+        return found | ({"nonfinite_tokens": float(self.n_nonfinite)} if self.n_nonfinite else {})
 
 
 def token_weights(batch: TokenBatch, config: LossConfig, tokens_per_episode: float) -> np.ndarray:
@@ -90,6 +61,12 @@ def token_weights(batch: TokenBatch, config: LossConfig, tokens_per_episode: flo
 
     The weights read only counts of the whole update, which micro-batches share: splitting an update into
     micro-batches changes rounding, nothing else.
+
+    With n episodes of L_i action tokens: constant 1 / (n c); token_mean 1 / sum of L_j; sequence_mean 1 / (n L_i).
+    At ratio 1 the expected gradient of `constant` is the objective's over c. That of `sequence_mean` is the gradient
+    with every advantage divided by its own episode's L_i, which depends on the actions: where success takes more
+    tokens than failure a decision can be pushed away from success, however many episodes there are. That of
+    `token_mean` has the same flaw through the one L_i among n that is its own: of order 1 / n.
 
     Args:
         batch: An update or one of its micro-batches.
@@ -115,51 +92,75 @@ def policy_loss(
 ) -> tuple[torch.Tensor, LossStats]:
     """Return the loss of one (micro-)batch and its statistics.
 
-    loss = - sum over action tokens of weight * min(ratio * A, clip(ratio) * A)  [+ kl_coef * weight * k3]
+    loss = - sum over action tokens of weight * surrogate(ratio, A)  [+ kl_coef * weight * KL estimate]
 
-    with ratio = exp(logprobs - old_logprobs). At ratio 1 its gradient is the policy gradient of the advantages.
+    with ratio = exp(logprobs - old_logprobs) at the level of `config.ratio`. At ratio 1 its gradient is the policy
+    gradient of the advantages, whatever the surrogate and the level. The value is always a finite number: log ratios
+    are held within 20, and a token whose log-probability is not finite is left out and counted.
 
     Args:
         logprobs: [B, T] natural log-probabilities of the current weights, with gradient.
         batch: The rows that were scored.
         weights: [B] from `token_weights`.
-        config: Clip bounds and KL weight.
-        reference_logprobs: [B, T] of the frozen reference; needed if `kl_coef` is above 0.
+        config: Surrogate, level, bounds and KL term.
+        reference_logprobs: [B, T] of the frozen reference; needed if `kl_coef` is above 0 and `kl_in` is "loss".
 
-    Source: "Proximal Policy Optimization Algorithms" (clipped surrogate), with a lower and an upper bound and a
-    constant denominator; the k3 estimator exp(d) - d - 1, d = reference - new, is never negative.
+    Raises:
+        ConfigError: The shapes differ, or the reference is missing.
+
+    Source: "Proximal Policy Optimization Algorithms" (clipped surrogate) with a lower and an upper bound and a
+    constant denominator; for the others see `agentgym.learn.surrogate` and `agentgym.learn.kl`.
     """
     if tuple(logprobs.shape) != batch.mask.shape:
         raise ConfigError(f"the policy returned logprobs of shape {tuple(logprobs.shape)}, expected {batch.mask.shape}")
+    with_kl = config.kl_coef > 0 and config.kl_in == "loss"
+    if with_kl and reference_logprobs is None:
+        raise ConfigError(f"kl_coef = {config.kl_coef} needs a reference policy; pass one or set kl_coef = 0")
     mask = torch.as_tensor(batch.mask, device=logprobs.device)
     new = logprobs[mask]
     old = torch.as_tensor(batch.old_logprobs, dtype=new.dtype, device=new.device)[mask]
     advantages = torch.as_tensor(batch.advantages, dtype=new.dtype, device=new.device)[mask]
     weight = torch.as_tensor(weights, dtype=new.dtype, device=new.device)[:, None].expand(mask.shape)[mask]
-    log_ratio = new - old
-    ratio = log_ratio.exp()
-    surrogate, clipped = ratio * advantages, torch.zeros_like(ratio)
-    if config.clip:
-        bounded = ratio.clamp(1.0 - config.clip_low, 1.0 + config.clip_high) * advantages
-        clipped = (bounded < surrogate).to(new.dtype)
-        surrogate = torch.minimum(surrogate, bounded)
+    reference = reference_logprobs.to(new.dtype)[mask] if with_kl and reference_logprobs is not None else old
+    units = unit_ids(batch, config.ratio, new.device)
+    finite = torch.isfinite(new.detach()) & torch.isfinite(old) & torch.isfinite(reference)
+    n_nonfinite = int((~finite).sum())
+    if n_nonfinite:
+        new, old, advantages, weight, reference = (x[finite] for x in (new, old, advantages, weight, reference))
+        units = None if units is None else torch.unique(units[finite], return_inverse=True)[1]
+    ratio, surrogate, clipped = _surrogate(new, old, advantages, units, config)
     loss = -(weight * surrogate).sum()
     reference_kl = torch.zeros((), dtype=new.dtype, device=new.device)
-    if config.kl_coef > 0:
-        if reference_logprobs is None:
-            raise ConfigError(f"kl_coef = {config.kl_coef} needs a reference policy; pass one or set kl_coef = 0")
-        gap = reference_logprobs.to(new.dtype)[mask] - new
-        k3 = gap.exp() - gap - 1.0
-        loss = loss + config.kl_coef * (weight * k3).sum()
-        reference_kl = k3.sum()
+    if with_kl:
+        divergence = kl_terms(new, reference, config.kl)
+        loss = loss + config.kl_coef * (weight * divergence).sum()
+        reference_kl = divergence.sum()
     with torch.no_grad():
+        gap = new - old
+        own = gap.exp() if config.ratio != "token" else ratio
         stats = LossStats(
-            n_tokens=int(mask.sum()),
+            n_tokens=int(new.numel()),
             loss=float(loss),
             ratio=float(ratio.sum()),
             clipped=float(clipped.sum()),
-            approx_kl=float((ratio - 1.0 - log_ratio).sum()),
+            approx_kl=float((own - 1.0 - gap).sum()),
             reference_kl=float(reference_kl),
-            max_logprob_gap=float(log_ratio.abs().max()) if log_ratio.numel() else 0.0,
+            max_logprob_gap=float(gap.abs().max()) if gap.numel() else 0.0,
+            n_nonfinite=n_nonfinite,
         )
     return loss, stats
+
+
+def _surrogate(
+    new: torch.Tensor, old: torch.Tensor, advantages: torch.Tensor, units: torch.Tensor | None, config: LossConfig
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return ratio, surrogate and clipped, [n] each."""
+    ratio = log_ratio_of(new, old, units).exp()
+    if config.surrogate == "ppo":
+        bounds = config.clip_low, config.clip_high
+        return ratio, *ppo(ratio, advantages, config.clip, *bounds, config.dual_clip)
+    if config.surrogate == "cispo":
+        return ratio, *cispo(new, ratio, advantages, *config.ratio_bounds)
+    if config.surrogate == "sapo":
+        return ratio, *sapo(ratio, advantages, config.sapo_tau_positive, config.sapo_tau_negative)
+    return ratio, *reinforce(new, advantages)

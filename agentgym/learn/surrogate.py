@@ -59,7 +59,7 @@ def ppo(
         clipped = (bounded < surrogate).to(ratio.dtype)
         surrogate = torch.minimum(surrogate, bounded)
     if dual > 0:
-        floor = torch.where(advantages < 0, dual * advantages, surrogate.detach())
+        floor = torch.where(advantages < 0, dual * advantages, torch.full_like(advantages, -torch.inf))
         clipped = torch.where(floor > surrogate, torch.ones_like(clipped), clipped)
         surrogate = torch.maximum(surrogate, floor)
     return surrogate, clipped
@@ -87,7 +87,8 @@ def sapo(
 
     Source: "Soft Adaptive Policy Optimization". tau_positive is used where A > 0.
     """
-    tau = torch.where(advantages > 0, tau_positive, tau_negative).to(ratio.dtype)
+    negative = torch.full_like(ratio, tau_negative)
+    tau = torch.where(advantages > 0, torch.full_like(ratio, tau_positive), negative)
     return torch.sigmoid(tau * (ratio - 1.0)) * 4.0 / tau * advantages, torch.zeros_like(ratio)
 
 

@@ -13,7 +13,7 @@ import agentgym
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ("agentgym", "envs", "policies", "tests", "examples", "benchmarks", "docs", "docker")
-TEXT = (".py", ".md", ".toml", ".cff", ".yaml", ".yml", ".html", ".json", ".txt", ".Dockerfile")
+TEXT = (".py", ".md", ".toml", ".cff", ".yaml", ".yml", ".html", ".json", ".txt", ".Dockerfile", ".css", ".js")
 # Longer files than the cap, each with the length it may not exceed; entries only shrink or go.
 RATCHET: dict[str, int] = {}
 
@@ -34,7 +34,7 @@ def name_of(path: Path) -> str:
 
 def test_files_stay_short() -> None:
     too_long = {}
-    for path in files(".py"):
+    for path in files(".py", ".css", ".js"):
         lines = len(path.read_text(encoding="utf-8").splitlines())
         cap = RATCHET.get(name_of(path), 600 if name_of(path).startswith("tests/") else 400)
         if lines > cap:
@@ -45,7 +45,7 @@ def test_files_stay_short() -> None:
 
 def test_no_module_has_a_name_that_says_nothing() -> None:
     forbidden = {"utils", "util", "common", "helpers", "helper", "misc", "base"}
-    named = [name_of(p) for p in files(".py") if p.stem.strip("_") in forbidden or p.parent.name in forbidden]
+    named = [name_of(p) for p in files(".py", ".css", ".js") if p.stem.strip("_") in forbidden or p.parent.name in forbidden]
     assert not named
 
 

@@ -1,6 +1,7 @@
 """Logs scored again: what can be scored is, what cannot abstains with a reason and is counted."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from agentgym.rollout.logs import read_logs, score_logs, with_gold
 from agentgym.task import Answer, Gold, Task
 from agentgym.types import DocRef, Message, ToolCall, ToolResult, Trajectory, Turn
 
+PARIS = Gold(answers=(Answer("Paris"),))
 
-def record(id_: str = "r", answer: str | None = "Paris", gold: Gold | None = Gold(answers=(Answer("Paris"),))) -> Trajectory:
+
+def record(id_: str = "r", answer: str | None = "Paris", gold: Gold | None = PARIS) -> Trajectory:
     found = ToolResult("c1", "search", True, documents=(DocRef("d1", "T", "It is Paris."),))
     turns = (
         Turn(0, "s", (ToolCall("search", {"query": "x"}, "c1"),), (found,)),
@@ -33,8 +36,8 @@ def test_what_can_be_scored_is_and_the_rest_abstains() -> None:
     bare = record("bare", gold=None)
     wrong = record("wrong", "Rome")
     blind = record("blind").with_(info={"events": []})
-    scored = score_logs([record(), fault, bare, wrong, blind], build_suite("answer_em + 0.5*retrieval_gain"))
-    assert [(r.id, r.success, r.total) for r in scored.records] == [("r", True, 1.5), ("wrong", False, 0.5)]
+    scored = score_logs([record(), fault, bare, wrong, blind], build_suite("answer_em + 0.25*retrieval_gain"))
+    assert [(r.id, r.success, r.total) for r in scored.records] == [("r", True, 1.25), ("wrong", False, 0.25)]
     assert {a.id: a.reason for a in scored.abstained} == {
         "fault": "the log does not hold turn 3",
         "bare": "no gold; give the tasks of the log",
@@ -42,23 +45,25 @@ def test_what_can_be_scored_is_and_the_rest_abstains() -> None:
     }
     body = scored.to_json()
     assert (body["records"], body["scored"], body["abstained"]) == (5, 2, 3)
-    assert body["means"] == {"success": 0.5, "total": 1.0, "answer_em": 0.5, "retrieval_gain": 1.0}
+    assert body["means"] == {"success": 0.5, "total": 0.75, "answer_em": 0.5, "retrieval_gain": 1.0}
     assert json.loads(json.dumps(body)) == body
 
 
 def test_gold_that_a_reward_needs_and_lacks_is_named() -> None:
-    (lacking,) = score_logs([record()], build_suite("entity_match")).abstained
+    (lacking,) = score_logs([record()], build_suite("answer_em + 0.1*entity_match")).abstained
     assert "entity_match needs gold.entities" in lacking.reason
     (broken,) = score_logs([record().with_(gold={"anwers": []})], build_suite("answer_em")).abstained
     assert "anwers: unknown key; did you mean 'answers'" in broken.reason
 
 
 def test_a_reward_that_waits_for_a_service_abstains_until_it_is_given() -> None:
-    suite = build_suite("thought_quality") if "thought_quality" in hooks.COMPONENTS.names() else build_suite("search_ig")
-    (waiting,) = score_logs([record()], suite).abstained
-    assert "waits for a service" in waiting.reason
-    if suite.needs >= {"judge"}:
-        assert len(score_logs([record()], suite, judge=judge_service(StubJudge({}, default=True))).records) == 1
+    suite = build_suite("answer_em + 0.1*atomic_thought")
+    thinking = record().with_(turns=tuple(replace(t, thought="<plan>search first</plan>") for t in record().turns))
+    (waiting,) = score_logs([thinking], suite).abstained
+    assert waiting.reason == "atomic_thought waits for a service (a scorer or a judge)"
+    done = score_logs([thinking], suite, judge=judge_service(StubJudge({}, default=True), canary_every=0))
+    assert [r.scores["answer_em"].raw for r in done.records] == [1.0]
+    assert not done.abstained
 
 
 def test_nothing_scored_gives_no_means() -> None:

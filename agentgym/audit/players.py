@@ -1,0 +1,168 @@
+"""Who plays an audited environment: a `Player` has what a policy has, a script says what it does each turn."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from agentgym.audit.services import SERVICES
+from agentgym.env import ToolEnv
+from agentgym.errors import EnvError
+from agentgym.rewards import Suite
+from agentgym.seeding import stream
+from agentgym.task import Task
+from agentgym.types import JSON, DocRef, ToolCall, ToolSpec, Trajectory
+
+NAME = re.compile(r"\b[A-Z][\w'-]*(?:\s+(?:of\s+the\s+|of\s+)?[A-Z][\w'-]*)*")
+DOC_ID = re.compile(r"\(doc:([^()\s]+)\)")
+BAD = ("<bad", "<tool_call>{", "")
+"""Actions one of which no dialect can read."""
+MAX_ACTIONS = 200
+"""Turns after which an episode that does not end is given up: limits must end it long before."""
+
+
+@dataclass(slots=True)
+class Player:
+    """One episode as a policy meets it: observations, infos, tools and dialect; no gold."""
+
+    env: ToolEnv
+    question: str
+    """The last message of the prompt."""
+    observations: list[str]
+    infos: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def turn(self) -> int:
+        """Turns taken so far."""
+        return len(self.observations) - 1
+
+    @property
+    def names(self) -> list[str]:
+        """The capitalised names that were shown, in order."""
+        found = NAME.findall("\n".join(self.observations[1:]))
+        return list(dict.fromkeys(found)) or ["unknown"]
+
+    @property
+    def doc_ids(self) -> list[str]:
+        """The ids of passages that were shown, in order."""
+        return list(dict.fromkeys(DOC_ID.findall("\n".join(self.observations[1:]))))
+
+    @property
+    def bad(self) -> str:
+        """An action that this dialect cannot read."""
+        limits = self.env.limits
+        return next(text for text in BAD if self.env.dialect.parse(text, self.env.specs, limits).error_code)
+
+    def call(self, name: str, arguments: dict[str, JSON]) -> str:
+        """Return one call as policy text."""
+        return self.env.dialect.render([ToolCall(name, arguments)], self.env.specs)
+
+    def answer(self, text: str, citations: Sequence[str] = ()) -> str:
+        """Return the final answer as policy text, with citations where the tool takes them."""
+        spec = answer_tool(self.env)
+        if spec is None:
+            return self.env.dialect.example(next((s for s in self.env.specs if s.final), self.env.specs[-1]))
+        arguments = _fitted(spec, text)
+        if citations and "citations" in spec.parameters["properties"]:
+            arguments["citations"] = list(citations)
+        return self.call(spec.name, arguments)
+
+    def look(self, text: str) -> str:
+        """Return a call of the first tool that takes a text and does not end the episode."""
+        spec = look_tool(self.env)
+        if spec is None:
+            return self.env.dialect.example(self.env.specs[0])
+        return self.call(spec.name, _fitted(spec, text))
+
+
+Script = Callable[[Player], str]
+"""Gives the next action."""
+
+
+def answer_tool(env: ToolEnv) -> ToolSpec | None:
+    """Return the first final tool whose first parameter is a text or a list."""
+    return next((s for s in env.specs if s.final and _kind(s) in ("string", "array")), None)
+
+
+def look_tool(env: ToolEnv) -> ToolSpec | None:
+    """Return the first tool that takes one text and does not end the episode: what an agent looks things up with."""
+    return next((s for s in env.specs if not s.final and _kind(s) == "string" and len(_required(s)) == 1), None)
+
+
+def play(env: ToolEnv, task: Task, script: Script, key: tuple[int, ...] = (0,)) -> Trajectory:
+    """Play one episode to its end and return its record.
+
+    Raises:
+        EnvError: The episode does not end.
+    """
+    player = begin(env, task, key)
+    while not env.ended:
+        if player.turn >= MAX_ACTIONS:
+            raise EnvError(f"{env.env_id}: the episode did not end within {MAX_ACTIONS} turns")
+        advance(player, script(player))
+    return env.trajectory
+
+
+def begin(env: ToolEnv, task: Task, key: tuple[int, ...] = (0,)) -> Player:
+    """Reset to a task and return the player."""
+    options: dict[str, Any] = {"task": task, "key": key}
+    if env.suite.is_scheduled:
+        options["progress"] = 1.0
+    observation, info = env.reset(options=options)
+    return Player(env, env.messages[-1].text, [observation], [info])
+
+
+def advance(player: Player, action: str) -> float:
+    """Take one turn; return its reward."""
+    observation, reward, _, _, info = player.env.step(action)
+    player.observations.append(observation)
+    player.infos.append(info)
+    return float(reward)
+
+
+def oracle(noise: float = 0.0, seed: int = 0) -> Script:
+    """Return the script that does what the environment's own solution says; `noise` makes it careless."""
+    return lambda player: player.env.oracle_action(stream(seed, player.env.task.id, player.turn, "audit"), noise)
+
+
+def completed(suite: Suite, records: Sequence[Trajectory]) -> list[Trajectory]:
+    """Return records with deferred scores filled by stub services and group transforms applied, each its own group."""
+    alone = [replace(r, group_id=f"audit-{i}") for i, r in enumerate(records)]
+    return suite.complete(alone, **SERVICES)
+
+
+def rescored(suite: Suite, record: Trajectory) -> Trajectory:
+    """Return the record scored from its events alone: stored scores are dropped first."""
+    bare = replace(record, scores={}, turns=tuple(replace(t, scores={}, reward=0.0) for t in record.turns))
+    return completed(suite, [suite.rescore(bare)])[0]
+
+
+def contributions(record: Trajectory) -> dict[str, float]:
+    """Return the contribution of every component over the whole episode."""
+    table: dict[str, float] = {}
+    for scores in (*(t.scores for t in record.turns), record.scores):
+        for name, score in scores.items():
+            table[name] = table.get(name, 0.0) + score.value
+    return table
+
+
+def shown_ids(record: Trajectory) -> list[str]:
+    """Return the ids of all documents that the record shows."""
+    documents: list[DocRef] = [d for t in record.turns for r in t.results for d in r.documents]
+    return list(dict.fromkeys(d.id for d in documents))
+
+
+def _required(spec: ToolSpec) -> list[str]:
+    return list(spec.parameters.get("required", ()))
+
+
+def _kind(spec: ToolSpec) -> str:
+    properties = spec.parameters.get("properties", {})
+    name = next(iter(properties), "")
+    kind = properties[name].get("type", "") if name else ""
+    return kind if isinstance(kind, str) else ""
+
+
+def _fitted(spec: ToolSpec, text: str) -> dict[str, JSON]:
+    name = next(iter(spec.parameters["properties"]))
+    return {name: [text] if _kind(spec) == "array" else text}

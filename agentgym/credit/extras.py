@@ -1,0 +1,118 @@
+"""What single recipes read beside the scores, taken from trajectories: observations, entropies, components, flags.
+
+| name | shape | meaning |
+|---|---|---|
+| score:NAME | [B] float | raw trajectory-scope score of a component (turn-scope raw scores are summed) |
+| channels, channel_weights | [B, C], [C] float | contribution of each component over the whole episode, weights taken out |
+| state | [B, K] int | key of the observation in front of each turn |
+| entropy | [B, K] float | mean token entropy of each turn, natural log |
+| correct | [B] bool | the episode succeeded |
+| format_error | [B] bool | it ended by too many invalid actions |
+| overlong | [B] bool | a limit of turns or tokens cut it |
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agentgym.credit.arrays import CreditArrays
+from agentgym.credit.channels import channels_from_groups
+from agentgym.errors import ConfigError, DataError, suggestion
+from agentgym.types import Group, Trajectory
+
+_OPTIONAL = ("reference_turns",)
+"""Extras that a recipe can do without; trajectories do not have them."""
+
+
+def gather(needs: Sequence[str], groups: Sequence[Group], arrays: CreditArrays) -> dict[str, NDArray[Any]]:
+    """Return the extras that a recipe reads; rows as in `arrays`.
+
+    Raises:
+        ConfigError: for an extra that trajectories do not hold, and for a component that none of them has.
+        DataError: for a trajectory in a mask that lacks its part; it names group and turn.
+    """
+    out: dict[str, NDArray[Any]] = {}
+    rows = [(group.id, trajectory) for group in groups for trajectory in group.trajectories]
+    for name in needs:
+        if name.startswith("score:"):
+            out[name] = _component(name.removeprefix("score:"), rows)
+        elif name == "channels":
+            out |= _channels(groups)
+        elif name in _ROWS:
+            out[name] = np.array([_ROWS[name](trajectory) for _, trajectory in rows], bool)
+        elif name == "state":
+            out[name] = _states(rows, arrays.turn_mask.shape)
+        elif name == "entropy":
+            out[name] = _entropies(rows, arrays.turn_mask.shape)
+        elif name not in _OPTIONAL:
+            raise ConfigError(
+                f"credit: the recipe reads {name!r}, which trajectories do not hold. Pass it as an array to "
+                "agentgym.credit.advantages_from_arrays(extras=...)."
+            )
+    return out
+
+
+_ROWS: dict[str, Callable[[Trajectory], bool]] = {
+    "correct": lambda t: t.success,
+    "format_error": lambda t: t.end_reason == "too_many_invalid",
+    "overlong": lambda t: t.truncated and t.end_reason in ("max_turns", "max_tokens"),
+}
+
+
+def _component(name: str, rows: Sequence[tuple[str, Trajectory]]) -> NDArray[np.float64]:
+    present = {n for _, t in rows for scores in (t.scores, *(turn.scores for turn in t.turns)) for n in scores}
+    if rows and name not in present:
+        raise ConfigError(
+            f"credit: the recipe reads the component {name!r}, which no trajectory has"
+            f"{suggestion(name, tuple(sorted(present)))}; add it to the suite (weight 0 will do), or name another in "
+            "credit.options.component"
+        )
+    values = np.zeros(len(rows))
+    for i, (group, t) in enumerate(rows):
+        if not (t.in_statistics or t.in_loss):
+            continue
+        found = [(f"turn {turn.index}", turn.scores[name]) for turn in t.turns if name in turn.scores]
+        if name in t.scores:
+            found = [("trajectory scope", t.scores[name])]
+        for where, score in found:
+            if score.deferred or not score.valid or score.raw is None:
+                state = "deferred: complete the suite before credit" if score.deferred else "invalid"
+                raise DataError(f"group {group}, trajectory {t.id}, {where}: the score {name!r} is {state}.")
+        values[i] = sum(float(score.raw) for _, score in found if score.raw is not None)
+    return values
+
+
+def _channels(groups: Sequence[Group]) -> dict[str, NDArray[Any]]:
+    """Return contributions with the weights taken out: the weights stay with `channel_weights`."""
+    found = channels_from_groups(groups)
+    weights = np.where(found.trajectory_weight != 0, found.trajectory_weight, found.turn_weight)
+    weights = np.where(weights != 0, weights, 1.0)
+    return {"channels": (found.trajectory + found.turn.sum(1)) / weights, "channel_weights": weights}
+
+
+def _states(rows: Sequence[tuple[str, Trajectory]], shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return a number per observation: what the environment answered to the turn before; the task's text at first."""
+    numbers: dict[Any, int] = {}
+    out = np.zeros(shape, np.int64)
+    for i, (_, t) in enumerate(rows):
+        before: Any = None
+        for k, turn in enumerate(t.turns):
+            out[i, k] = numbers.setdefault(before, len(numbers))
+            before = turn.messages
+    return out
+
+
+def _entropies(rows: Sequence[tuple[str, Trajectory]], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    out = np.zeros(shape)
+    for i, (group, t) in enumerate(rows):
+        for k, turn in enumerate(t.turns):
+            if turn.entropies:
+                out[i, k] = float(np.mean(turn.entropies))
+            elif t.in_statistics or t.in_loss:
+                raise DataError(
+                    f"group {group}, trajectory {t.id}, turn {k}: no token entropies were recorded, which the recipe "
+                    "reads. Record them in the policy, or choose another recipe."
+                )
+    return out

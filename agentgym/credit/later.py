@@ -1,0 +1,325 @@
+"""Further recipes: step potentials, implicit process rewards, list ranks, masks of segments, KL in the reward, schedules."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from agentgym.credit.arrays import CreditArrays, Floats
+from agentgym.credit.blocks import Accumulate, Block, Centre, Level, Weight
+from agentgym.credit.modulate import live_minmax, modulate
+from agentgym.credit.normalise import Normalise, normalise
+from agentgym.credit.outcome import z_score
+from agentgym.credit.partition import part_greatest
+from agentgym.credit.placing import AtLast
+from agentgym.credit.recipe import BIASED_GROUP, GAMMA_CAUTION, GROUP_STD_CAUTION, Recipe
+from agentgym.credit.scales import CreditConfig, Scales, one_of, within
+from agentgym.credit.shape import flag, is_correct, score_name
+
+
+@dataclass(frozen=True, slots=True)
+class ByStepPotential:
+    """Late turns of an answer that is already certain get less; turns that raise the step potential get a bonus."""
+
+    alpha: float
+    xi: float
+    saturated: float
+
+    def apply(self, advantages: Floats, arrays: CreditArrays, scales: Scales) -> Floats:
+        """Return A f + xi g with the potential 1.5 acc conf + .5 acc - conf of each step."""
+        live = arrays.turn_mask
+        accuracy, confidence = (np.asarray(arrays.extra(n), np.float64) for n in ("accuracy", "confidence"))
+        phi = np.where(live, 1.5 * accuracy * confidence + 0.5 * accuracy - confidence, 0.0)
+        before = np.cumsum(phi > self.saturated, axis=1) - (phi > self.saturated)
+        factor = 1.0 - self.alpha * (1.0 - np.exp(-before))
+        rise = np.zeros_like(phi)
+        rise[:, 1:] = phi[:, 1:] - phi[:, :-1]
+        counted = live & arrays.in_statistics[:, None]
+        grown = np.exp(live_minmax(rise, counted))
+        bonus = grown - (grown[counted].mean() if counted.any() else 0.0)
+        return np.where(live, modulate(advantages, factor, self.xi * bonus), 0.0)
+
+    def describe(self) -> str:
+        """Say the formula."""
+        return (
+            "modulate: potential = 1.5 acc conf + .5 acc - conf of each step; multiply by 1 - "
+            f"{self.alpha:g} (1 - exp(-earlier steps above {self.saturated:g})), add {self.xi:g} (exp(rise of the potential, moved "
+            "to [0, 1] over the batch) - its mean over the batch)"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Whiten:
+    """A z-score over all live turns of the batch."""
+
+    eps: float = 1e-8
+    inside: bool = False
+
+    def apply(self, advantages: Floats, arrays: CreditArrays, scales: Scales) -> Floats:
+        """Return the advantages whitened."""
+        live = arrays.turn_mask
+        parts = np.zeros(live.shape, np.int64)
+        outside, inside = (0.0, self.eps) if self.inside else (self.eps, 0.0)
+        counted = live & arrays.in_statistics[:, None]
+        out = normalise(advantages, live, parts, 1, counted=counted, spread="std", eps=outside, eps_inside=inside)
+        return out.values
+
+    def describe(self) -> str:
+        """Say the set."""
+        return f"normalise: subtract the mean and divide by the sample std over all live turns of the batch, eps {self.eps:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Masked:
+    """Turns that a mask takes out of the loss."""
+
+    def apply(self, advantages: Floats, arrays: CreditArrays, scales: Scales) -> Floats:
+        """Return the advantages with 0 where the extra "masked" is set."""
+        return np.where(np.asarray(arrays.extra("masked"), bool), 0.0, advantages)
+
+    def describe(self) -> str:
+        """Say so."""
+        return "modulate: 0 on turns that are masked (useless for a right answer, useful for a wrong one)"
+
+
+@dataclass(frozen=True, slots=True)
+class LessPerTurn:
+    """Leave-one-out of turn values whose baseline is each episode's mean per turn, as PRIME has it per token."""
+
+    level: str = "turn"
+
+    def apply(self, x: Level, arrays: CreditArrays, scales: Scales) -> Level:
+        """Return x n / (n - 1) - (sum of all members' means per turn) / (n - 1); 0 without another member."""
+        counted = arrays.in_statistics[:, None].astype(np.float64)
+        mean = x.values.sum(1, keepdims=True) / np.maximum(x.live.sum(1, keepdims=True), 1)
+        n = arrays.group_sum(counted)
+        total = arrays.group_sum(mean * counted)
+        out = (x.values * n - total) / np.maximum(n - 1.0, 1.0)
+        return replace(x, values=np.where(x.live & (n > 1), out, 0.0))
+
+    def describe(self) -> str:
+        """Say the set."""
+        return "centre: value n / (n - 1) minus the sum of the mean per turn of all n members / (n - 1)"
+
+
+@dataclass(frozen=True, slots=True)
+class PayPerTurn:
+    """Each turn's score gets the outcome added, or a charge for leaving the reference policy."""
+
+    mu: float = 0.0
+    eta: float = 0.0
+    """Above 0: the turn score is -log_ratio / eta instead."""
+
+    def apply(self, arrays: CreditArrays, scales: Scales) -> CreditArrays:
+        """Return the arrays with the new turn scores."""
+        if self.eta:
+            scores = -np.asarray(arrays.extra("log_ratio"), np.float64) / self.eta
+            return arrays.but(turn_scores=np.where(arrays.turn_mask, scores, 0.0))
+        scores = arrays.turn_scores + arrays.outcome[:, None] - self.mu
+        return arrays.but(turn_scores=np.where(arrays.turn_mask, scores, 0.0))
+
+    def describe(self) -> str:
+        """Say the formula."""
+        charge = f"turn score := -(log policy - log reference of the turn) / {self.eta:g}"
+        return charge if self.eta else f"turn score := turn score + outcome - {self.mu:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeIfAny:
+    """The outcome in groups with a right answer, a process score in others, -1 for format errors."""
+
+    component: str
+
+    def apply(self, arrays: CreditArrays, scales: Scales) -> CreditArrays:
+        """Return the arrays with the new outcome."""
+        right = (is_correct(arrays) & arrays.in_statistics).astype(np.float64)[:, None]
+        any_right = part_greatest(right, np.ones_like(right, bool), arrays.group[:, None], arrays.n_groups)[arrays.group]
+        process = np.asarray(arrays.extra(score_name(self.component)), np.float64)
+        outcome = np.where(any_right > 0, arrays.outcome, process)
+        return arrays.but(outcome=np.where(flag(arrays, "format_error"), -1.0, outcome))
+
+    def describe(self) -> str:
+        """Say the rule."""
+        return f"outcome := outcome if the group has a right answer, else {self.component}; -1 where format_error is set"
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledAccumulate:
+    """Return-to-go with a discount that moves linearly over the training steps."""
+
+    first: float
+    last: float
+    n_steps: int
+    level: str = "turn"
+
+    def apply(self, x: Level, arrays: CreditArrays, scales: Scales) -> Level:
+        """Return the level with sums over the remaining turns."""
+        gamma = self.first + (self.last - self.first) * min(1.0, scales.n_steps / self.n_steps)
+        return Accumulate(gamma, "turn").apply(x, arrays, scales)
+
+    def describe(self) -> str:
+        """Say the schedule."""
+        return (
+            f"accumulate: sum this and all later turns, each turn ahead multiplied by gamma, which moves from {self.first:g} "
+            f"to {self.last:g} over {self.n_steps} steps; 0 once the episode has ended"
+        )
+
+
+def spae(config: CreditConfig, *, alpha: float = 0.5, xi: float = 0.5, saturated: float = 0.9) -> Recipe:
+    """Return (O - group mean) f + xi g, whitened over the batch's turns; f and g from the step potential.
+
+    Reads the extras accuracy and confidence ([B, K]) of a probe at the end of each step.
+
+    Source: "SPAE: Step Potential Advantage Estimation" (arXiv 2601.03823). Evidence: from a summary; the potential
+    read in released code, the saturation threshold in training not confirmed. Deviation: none known.
+    """
+    within("alpha", alpha, 0.0, 1.0)
+    within("xi", xi, 0.0, 1e3)
+    claim = "BIASED: a turn's weight depends on its own probe, a bonus is paid for its rise, and the batch's std divides."
+    steps = (ByStepPotential(alpha, xi, saturated), Whiten())
+    blocks = (Normalise("trajectory"),)
+    return Recipe("spae", ("trajectory",), blocks, claim, modulate=steps, needs=("accuracy", "confidence"))
+
+
+def ppr(config: CreditConfig, *, mu: float = 1.0) -> Recipe:
+    """Return leave-one-out on the returns-to-go of r_k = p_k + outcome - mu, p_k the turn's process score.
+
+    Source: "Hybrid Reward Normalization for Process-supervised Non-verifiable Agentic Tasks" (arXiv 2509.25598).
+    Evidence: from a summary; mu and the last step's rule not confirmed. Deviation: the paper trains with a critic
+    (PPO); the baseline here is the leave-one-out mean.
+    """
+    within("mu", mu, -1e6, 1e6)
+    claim = (
+        "BIASED: a turn's score holds the outcome, which later turns decide, but a return-to-go pays them only for the turns "
+        "from their own on: late decisions get a smaller share of the outcome than early ones."
+    )
+    return Recipe("ppr", ("turn",), (Accumulate(), Centre("turn", "loo")), claim, (PayPerTurn(mu),))
+
+
+def prime(config: CreditConfig, *, turn_coef: float = 5.0, outcome_coef: float = 5.0, whiten: bool = True) -> Recipe:
+    """Return implicit rewards and outcome, each leave-one-out in the group, summed from the turn on, then whitened.
+
+    Turn scores are the implicit rewards (component log_ratio); the turn axis may be a token axis.
+
+    Source: "Process Reinforcement through Implicit Rewards" (arXiv 2502.01456). Evidence: read in released code; the
+    coefficients 5 and 5 from own knowledge. Deviation: a lone episode gets 0 where the release divides by 0.
+    """
+    blocks: tuple[Block, ...] = (
+        LessPerTurn(),
+        Weight("turn", turn_coef),
+        Accumulate(),
+        Centre("trajectory", "loo"),
+        Weight("trajectory", outcome_coef),
+        AtLast("trajectory"),
+        Accumulate(1.0, "trajectory"),
+    )  # fmt: skip
+    claim = "BIASED: every further turn is charged the group's mean per turn" + (
+        "; the batch's std divides." if whiten else "."
+    )
+    steps = (Whiten(inside=True),) if whiten else ()
+    return Recipe("prime", ("turn", "trajectory"), blocks, claim, modulate=steps)
+
+
+def rank_grpo(config: CreditConfig, *, form: str = "to_go", eps: float = 1e-4) -> Recipe:
+    """Return the z-score per list position of the scores from that position on ("to_go") or of its own ("own").
+
+    Source: "Rank-GRPO: Training LLM-based Conversational Recommender Systems with Reinforcement Learning" (arXiv
+    2510.20150). Evidence: read in released code. Deviation: the ratio per item belongs to the loss.
+    """
+    one_of("form", form, ("to_go", "own"))
+    blocks: tuple[Block, ...] = (Normalise("turn", "turn", "mean", "std", eps=eps),)
+    if form == "to_go":
+        blocks = (Accumulate(), *blocks)
+    claim = "BIASED: each position is divided by its own std, and positions that few reach are shrunk."
+    return Recipe("rank_grpo", ("turn",), blocks, claim, cautions=(GROUP_STD_CAUTION.format("rank_grpo"),))
+
+
+def ggpo(config: CreditConfig) -> Recipe:
+    """Return GRPO with 0 on masked turns (extra "masked"), which still count in the divisor of the loss.
+
+    Source: VimRAG's graph-guided policy optimisation (arXiv 2602.12735). Evidence: from a summary. Deviation: the
+    ratio per segment belongs to the loss.
+    """
+    claim = f"{BIASED_GROUP} Masked turns learn nothing, and the mask depends on the outcome."
+    cautions = (GROUP_STD_CAUTION.format("ggpo"),)
+    return Recipe("ggpo", ("trajectory",), (z_score(),), claim, modulate=(Masked(),), needs=("masked",), cautions=cautions)
+
+
+def prl(config: CreditConfig, *, eta: float = 10.0) -> Recipe:
+    """Return outcome minus the KL charge of this and later turns, each leave-one-out: A = r* - sum of log ratios / eta.
+
+    Reads the extra log_ratio ([B, K]: log policy - log reference, summed over the turn's tokens).
+
+    Source: "PRL: Process Reward Learning" (arXiv 2601.10201). Evidence: objective from a summary, the form per step
+    not confirmed. Deviation: zero-counted leave-one-out for the group baseline.
+    """
+    within("eta", eta, 1e-9, 1e12)
+    claim = f"exactly the gradient of E[outcome] - KL(policy, reference) / {eta:g}."
+    blocks = (Accumulate(), Centre("turn", "loo"), Centre("trajectory", "loo"))
+    return Recipe("prl", ("turn", "trajectory"), blocks, claim, (PayPerTurn(eta=eta),), needs=("log_ratio",))
+
+
+def p2s(config: CreditConfig, *, component: str = "self_aligned") -> Recipe:
+    """Return GRPO on the outcome in groups with a right answer, else on a process score; -1 for format errors.
+
+    Source: "P2S: Probabilistic Process Supervision" (arXiv 2601.20649). Evidence: from a summary; the weights of
+    single steps are not confirmed. Deviation: the process score is one component per episode.
+    """
+    claim = f"{BIASED_GROUP} What is scored depends on siblings."
+    needs = ("correct", "format_error", score_name(component))
+    cautions = (GROUP_STD_CAUTION.format("p2s"),)
+    return Recipe("p2s", ("trajectory",), (z_score(),), claim, (OutcomeIfAny(component),), needs=needs, cautions=cautions)
+
+
+def frozen(
+    config: CreditConfig, *, mean: float = 0.0, std: float = 1.0, turn_mean: float = 0.0, turn_std: float = 1.0
+) -> Recipe:
+    """Return (outcome - mean) / std plus (return-to-go - turn_mean) / turn_std, with numbers measured elsewhere.
+
+    Source: reference-frozen normalisation of "Quark Medical Alignment" (2026). Evidence: from a summary. Deviation:
+    the turn level is ours.
+    """
+    for name, value in (("std", std), ("turn_std", turn_std)):
+        within(name, value, 1e-9, 1e12)
+    blocks = (Accumulate(), Given("turn", turn_mean, turn_std), Given("trajectory", mean, std))
+    claim = f"exactly the gradient of E[outcome] / {std:g} + E[sum of turn scores] / {turn_std:g}."
+    return Recipe("frozen", ("turn", "trajectory"), blocks, claim)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Centre and scale that were measured elsewhere."""
+
+    level: str
+    mean: float
+    std: float
+
+    def apply(self, x: Level, arrays: CreditArrays, scales: Scales) -> Level:
+        """Return (x - mean) / std on live places."""
+        return replace(x, values=np.where(x.live, (x.values - self.mean) / self.std, 0.0))
+
+    def describe(self) -> str:
+        """Say the numbers."""
+        return f"normalise: subtract {self.mean:g} and divide by {self.std:g}, both given"
+
+
+def discount_schedule(config: CreditConfig, *, first: float = 0.5, last: float = 1.0, n_steps: int = 200) -> Recipe:
+    """Return turn_grpo without scales whose discount moves from `first` to `last` over `n_steps`.
+
+    Source: after "Imitation Learning from Observation with Automatic Discount Scheduling" (2023). Evidence: idea
+    only. Deviation: linear in steps, where the paper follows the learner's progress.
+    """
+    for name, value in (("first", first), ("last", last)):
+        within(name, value, 0.0, 1.0)
+    within("n_steps", n_steps, 1, 10**9)
+    blocks = (
+        ScheduledAccumulate(first, last, n_steps), Centre("turn", "loo"), Weight("turn", config.turn_weight),
+        Centre("trajectory", "loo"),
+    )  # fmt: skip
+    claim = (
+        "BIASED: while the discount is below 1 no objective's gradient; at 1 exactly the gradient of "
+        f"E[outcome] + {config.turn_weight:g} E[sum of turn scores]."
+    )
+    cautions = (GAMMA_CAUTION,) if min(first, last) < 1.0 else ()
+    return Recipe(
+        "discount_schedule", ("turn", "trajectory"), blocks, claim, remembers=("steps",), cautions=cautions
+    )  # fmt: skip

@@ -1,0 +1,306 @@
+"""How sharp is `agentgym audit`? Mutants of scorers and environments that it must fail, and harmless edits that it must not.
+
+    python benchmarks/audit_mutants.py                   # writes benchmarks/results/audit.md
+    python benchmarks/audit_mutants.py --mutants 40      # a quick look, writes nothing
+
+Each mutant is one change of one module (`mutation.py`), or one planted fault (`FAULTS`: gold shown somewhere, a
+careless reward). A process forked for it imports the package with that module replaced and audits SearchQA-v0 with two rewards.
+A mutant is caught if a check fails, the package cannot be imported, or the time runs out. Survivors that
+`audit_equivalents.json` explains change nothing that can be observed; the rest are listed as missed.
+"""
+
+import argparse
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import json
+import os
+import select
+import signal
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import mutation
+import numpy as np
+from mutation import Change
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+RESULT, EQUIVALENTS = HERE / "results" / "audit.md", HERE / "audit_equivalents.json"
+THIRD_PARTY = ("gymnasium", "bm25s", "numba", "httpx", "networkx", "rich", "pyarrow")
+MODULES = (
+    *(f"agentgym/rewards/{name}.py" for name in (
+        "answers", "normalize", "retrieval", "costs", "citations", "information", "suite", "scoring", "program",
+        "expression", "nodes", "steps", "intervals", "replay", "component", "declared", "presets",
+    )),
+    "agentgym/env.py", "agentgym/episode.py",
+    "agentgym/dialects/protocol.py", "agentgym/dialects/tags.py", "agentgym/dialects/json_calls.py",
+    "envs/search_qa/env.py", "envs/search_qa/tasks.py", "envs/search_qa/tools.py",
+)  # fmt: skip
+"""What SearchQA and its presets are made of; components of other families need tasks of their own."""
+UNUSED = {
+    "agentgym/rewards/presets.py": {"graph", "gui", "tools", "_costs"},
+    "agentgym/episode.py": {"Episode.open_state", "Episode._scored_part", "Episode.replay"},
+}
+"""Functions of these modules that serve other families: no site is drawn there."""
+AUDITS = (
+    {"world": "synthetic:closed?seed=0", "reward": "search"},
+    {"world": "synthetic:closed?seed=4", "reward": "search_cited", "dialect": "json"},
+)
+LIMIT_S = 90
+"""Wall seconds after which a mutant counts as hanging."""
+FAULTS: tuple[tuple[str, str, str, str], ...] = (
+    ("gold in the first info", "agentgym/env.py", '"limits": limits}', '"limits": limits, "hint": task.gold.answers[0].text}'),
+    ("gold id in the step info", "agentgym/env.py", '"end_reason": episode.end_reason,\n        }', '"end_reason": episode.end_reason, "next": list(episode.task.gold.doc_ids)[:1],\n        }'),
+    ("length of gold in the step info", "agentgym/env.py", '"end_reason": episode.end_reason,\n        }', '"end_reason": episode.end_reason, "n": len(episode.task.gold.answers[0].text),\n        }'),
+    ("gold coded in the state hash", "agentgym/env.py", '"state_hash": turn.state_hash_after,', '"state_hash": turn.state_hash_after + episode.task.gold.answers[0].text.encode().hex(),'),
+    ("gold in the first observation", "agentgym/env.py", 'return "\\n\\n".join(m.text for m in episode.prompt), info', 'return "\\n\\n".join(m.text for m in episode.prompt) + f" ({task.gold.answers[0].text[::-1]})", info'),
+    ("gold in every observation", "agentgym/env.py", 'observation = "\\n".join(m.text for m in turn.messages)', 'observation = "\\n".join(m.text for m in turn.messages) + " " * len(episode.task.gold.answers[0].text)'),
+    ("gold in error messages", "agentgym/env.py", "parts.append((None, self.render_error(parsed.error_code, parsed.error)))", "parts.append((None, self.render_error(parsed.error_code, parsed.error + episode.task.gold.answers[0].text)))"),
+    ("gold as an attribute of the environment", "agentgym/env.py", "        self._begin(episode)\n        limits", "        self._begin(episode)\n        self.answer_key = task.gold.answers[0].text\n        limits"),
+    ("gold in the stop strings", "agentgym/env.py", "return self.dialect.stop(self.specs, limits.max_calls_per_turn)", "return (*self.dialect.stop(self.specs, limits.max_calls_per_turn), *([self._episode.task.gold.answers[0].text] if self._episode else []))"),
+    ("evidence of scores in the info", "agentgym/rewards/suite.py", '"reason": s.reason,', '"reason": " ".join((s.reason, *s.evidence)),'),
+    ("gold in the reason of a score", "agentgym/rewards/answers.py", 'return Score("trajectory", raw, reason="match" if', 'return Score("trajectory", raw, reason=f"wanted {gold_texts(view.gold)[0]}" if not raw else "match" if'),
+    ("gold in the prompt", "envs/search_qa/env.py", "return (Message.of(\"system\", system), question)", "return (Message.of(\"system\", system + f\" Start with {task.gold.doc_ids[0]}.\"), question)"),
+    ("gold in the status line", "envs/search_qa/env.py", "return f\"[budget] searches left:", "return f\"[{len(episode.task.gold.doc_ids)}] [budget] searches left:"),
+    ("gold in the initial state", "envs/search_qa/env.py", 'return {"opened": None}', 'return {"opened": task.gold.doc_ids[0]}'),
+    ("gold among the services", "envs/search_qa/env.py", 'return {"corpus": self.corpus(task)}', 'return {"corpus": self.corpus(task), "task": task}'),
+    ("tools see gold and search for it", "envs/search_qa/env.py", 'return {"corpus": self.corpus(task)}', 'corpus = self.corpus(task)\n        import types\n        first = lambda query, k: sorted(corpus.search(query, max(k, 10)), key=lambda h: h.passage.id not in task.gold.doc_ids)[:k]\n        return {"corpus": types.SimpleNamespace(search=first, passage=corpus.passage)}'),
+    ("gold documents marked by their title", "envs/search_qa/env.py", "DocRef(d.id, self._escaped(d.title, TITLE_CHARS)", "DocRef(d.id, self._escaped(d.title + (\"!\" if self._episode and d.id in self._episode.task.gold.doc_ids else \"\"), TITLE_CHARS)"),
+    ("a naive substring match", "agentgym/rewards/answers.py", "return float(bool(given) and any(given == robust(gold) for gold in golds))", "return float(bool(given) and any(robust(gold) in given for gold in golds))"),
+    ("a match in both directions", "agentgym/rewards/answers.py", "return float(bool(given) and any(given == robust(gold) for gold in golds))", "return float(any(given in robust(gold) for gold in golds))"),
+    ("a bonus for every valid turn", "agentgym/rewards/costs.py", 'return Score("turn", -1.0, reason=code) if code else _FREE', 'return Score("turn", -1.0, reason=code) if code else Score("turn", 1.0)'),
+    ("gains are never taken back", "agentgym/rewards/steps.py", "if after < lo or after > hi or before < lo or before > hi:", "if after > hi and before > hi:"),
+    ("a found document pays again", "agentgym/rewards/retrieval.py", "        wanted -= new\n", ""),
+    ("failed calls show documents", "agentgym/rewards/retrieval.py", "for result in turn.results if result.ok for document", "for result in turn.results for document"),
+    ("forged results are documents", "agentgym/dialects/protocol.py", "    if not found:\n        return None", "    return None"),
+    ("thoughts are run", "agentgym/dialects/protocol.py", "return thought.removeprefix(_THINK).strip(BLANKS), text[end + len(_THINK_END) :], None", "return thought.removeprefix(_THINK).strip(BLANKS), thought.removeprefix(_THINK) + text[end + len(_THINK_END) :], None"),
+    ("only the last of several answers counts", "agentgym/dialects/tags.py", "        if len(self.calls) >= self.limits.max_calls_per_turn:\n            return too_many(len(self.calls) + 1, self.limits, self.thought)\n", ""),
+    ("the oracle answers before it looks", "envs/search_qa/env.py", "        if not missing:\n            return ToolCall(\"answer\"", "        if True:\n            return ToolCall(\"answer\""),
+    ("success by reaching the limit", "agentgym/episode.py", "success=self.ended and suite.success(self.view)", "success=self.ended and (suite.success(self.view) or self.end_reason == \"max_turns\")"),
+    ("documents are not escaped", "envs/search_qa/env.py", "return shorten(escape_reserved(text, self.toolbox.tools), max_chars)[0]", "return shorten(text, max_chars)[0]"),
+    ("episodes share their state", "envs/search_qa/env.py", 'return {"opened": None}', 'return self.__dict__.setdefault("_shared", {"opened": None})'),
+)  # fmt: skip
+"""(what, file, text to replace, replacement): faults that an author could make, planted by hand."""
+
+
+def module_of(path: str) -> str:
+    """Return the module name of a file; envs/ is reached as agentgym.envs."""
+    name = path.removesuffix(".py").replace("/", ".")
+    return name if name.startswith("agentgym") else f"agentgym.{name}"
+
+
+def planted() -> Iterator[Change]:
+    """Yield the faults as changes. Raises SystemExit where a fault no longer fits its source."""
+    for what, path, old, new in FAULTS:
+        source = (ROOT / path).read_text(encoding="utf-8")
+        if old not in source:
+            sys.exit(f"the fault {what!r} no longer fits {path}: correct its text in {Path(__file__).name}")
+        line = source[: source.index(old)].count("\n") + 1
+        yield Change(path, "planted fault", line, what, "", "", source.replace(old, new, 1))
+
+
+def drawn(rules: mutation.Rules, n: int, rng: np.random.Generator, salt: set[str]) -> list[Change]:
+    """Return n changes drawn evenly over all sites of all modules, none of them twice."""
+    table = [(path, site) for path in MODULES for site in mutation.sites((ROOT / path).read_text("utf-8"), rules)]
+    changes: list[Change] = []
+    for i in rng.permutation(len(table)):
+        if len(changes) >= n:
+            break
+        path, site = table[i]
+        change = mutation.changed(path, (ROOT / path).read_text(encoding="utf-8"), site, rules)
+        if change.key not in salt and change.where not in UNUSED.get(path, ()):
+            salt.add(change.key)
+            changes.append(change)
+    return changes
+
+
+class _Replace(importlib.abc.MetaPathFinder):
+    """Finds one module with another source."""
+
+    def __init__(self, change: Change) -> None:
+        self.name, self.source = module_of(change.module), change.source
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
+        """Return the usual place with a loader that compiles the other source."""
+        if fullname != self.name:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path)
+        if spec is not None and spec.origin:
+            source = self.source
+
+            class Loader(importlib.machinery.SourceFileLoader):
+                def exec_module(self, module: Any) -> None:
+                    exec(compile(source, self.path, "exec"), module.__dict__)
+
+            spec.loader = Loader(fullname, spec.origin)
+        return spec
+
+
+def audit_in_child(change: Change | None, episodes: int) -> dict[str, Any]:
+    """Import the package with the change and audit it; return what failed."""
+    warnings.simplefilter("ignore")
+    if change is not None:
+        sys.meta_path.insert(0, _Replace(change))
+    failures: list[list[str]] = []
+    try:
+        audit = importlib.import_module("agentgym.audit")
+        importlib.import_module("agentgym")
+        for kwargs in AUDITS:
+            report = audit.audit_env("SearchQA-v0", audit.AuditConfig(episodes=episodes), **kwargs)
+            failures += [[f.section, f.name, f.detail[:300], f.component] for f in report.failures]
+            if failures:
+                break
+    except BaseException as error:  # noqa: BLE001 (a mutant may raise anything)
+        failures.append(["", "the package can be imported and audited", f"{type(error).__name__}: {error}"[:300], ""])
+    return {"failures": failures, "cpu": time.process_time()}
+
+
+def run_all(changes: Sequence[Change | None], workers: int, episodes: int) -> list[dict[str, Any]]:
+    """Audit every change in a process of its own, `workers` at once."""
+    for name in THIRD_PARTY:
+        if importlib.util.find_spec(name):
+            importlib.import_module(name)
+    results: list[dict[str, Any]] = [{} for _ in changes]
+    waiting, live = list(range(len(changes))), {}
+    while waiting or live:
+        while waiting and len(live) < workers:
+            number = waiting.pop(0)
+            live[_start(changes[number], episodes)] = (number, time.monotonic(), bytearray())
+        for pipe in select.select([p for _, p in live], [], [], 1.0)[0]:
+            place = next(k for k in live if k[1] == pipe)
+            data = os.read(pipe, 1 << 16)
+            live[place][2].extend(data)
+            if not data:
+                number, _, text = live.pop(place)
+                os.close(pipe)
+                os.waitpid(place[0], 0)
+                results[number] = json.loads(text) if text else _dead("the process died")
+                sys.stderr.write(f"\r{len(changes) - len(waiting) - len(live)} of {len(changes)} ")
+        for place, (number, started, _) in list(live.items()):
+            if time.monotonic() - started > LIMIT_S:
+                os.kill(place[0], signal.SIGKILL)
+                os.waitpid(place[0], 0)
+                os.close(place[1])
+                live.pop(place)
+                results[number] = _dead(f"no end within {LIMIT_S} s")
+    sys.stderr.write("\n")
+    return results
+
+
+def _dead(why: str) -> dict[str, Any]:
+    return {"failures": [["", "the audit ends", why, ""]], "cpu": 0.0}
+
+
+def _start(change: Change | None, episodes: int) -> tuple[int, int]:
+    """Fork a child that audits and writes its result into a pipe; return (process id, pipe)."""
+    read, write = os.pipe()
+    process = os.fork()
+    if process:
+        os.close(write)
+        return process, read
+    os.close(read)
+    silent = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silent, 1)
+    os.dup2(silent, 2)
+    text = json.dumps(audit_in_child(change, episodes)).encode()
+    while text:
+        text = text[os.write(write, text) :]
+    os._exit(0)
+
+
+GROUPS = {
+    "hacks alone": lambda f: f[1].startswith("hack:") or f[1] in ("the oracle reaches success", "the floor is far below the oracle"),
+    "invariants alone (no recorded numbers)": lambda f: not f[1].startswith(("hack:", "known scores", "golden", "the package", "the audit ends")),
+    "recorded numbers alone (known scores, golden episodes)": lambda f: f[1].startswith(("known scores", "golden")),
+}  # fmt: skip
+
+
+def main() -> None:
+    """Run and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--mutants", type=int, default=270, help="drawn mutants, beside the planted faults")
+    parser.add_argument("--edits", type=int, default=120, help="harmless edits")
+    parser.add_argument("--seed", type=int, default=2026, help="which mutants are drawn")
+    parser.add_argument("--episodes", type=int, default=6)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=None, help="also write all outcomes as JSON")
+    args = parser.parse_args()
+    rng, seen = np.random.default_rng(args.seed), set()
+    faults, mutants = list(planted()), drawn(mutation.mutations, args.mutants, rng, seen)
+    edits = drawn(mutation.edits, args.edits, rng, set())
+    started = time.monotonic()
+    plain = run_all([None], 1, args.episodes)[0]["failures"]
+    if plain:
+        sys.exit(f"the audit fails without any change: {plain[:3]}")
+    results = run_all([*faults, *mutants, *edits], args.workers, args.episodes)
+    outcome = list(zip([*faults, *mutants], results, strict=False))
+    false_alarms = [(c, r) for c, r in zip(edits, results[len(outcome) :], strict=True) if r["failures"]]
+    text = report(outcome, len(faults), false_alarms, len(edits), args, time.monotonic() - started)
+    print(text)
+    if args.out:
+        rows = [{"key": c.key, "line": c.line, "failures": r["failures"]} for c, r in [*outcome, *false_alarms]]
+        args.out.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    if args.mutants >= 200:
+        RESULT.write_text(text, encoding="utf-8")
+
+
+def report(
+    outcome: Sequence[tuple[Change, dict[str, Any]]],
+    n_faults: int,
+    alarms: Sequence[tuple[Change, dict[str, Any]]],
+    n_edits: int,
+    args: argparse.Namespace,
+    seconds: float,
+) -> str:
+    """Return the result as Markdown."""
+    known = json.loads(EQUIVALENTS.read_text(encoding="utf-8")) if EQUIVALENTS.exists() else {}
+    alive = [c for c, r in outcome if not r["failures"]]
+    equal = [c for c in alive if c.key in known]
+    missed = [c for c in alive if c.key not in known]
+    counted = [(c, r) for c, r in outcome if c.key not in known or r["failures"]]
+    caught = [(c, r) for c, r in counted if r["failures"]]
+    stillborn = sum(r["failures"][0][1].startswith(("the package", "the audit ends")) for _, r in caught)
+    faults_caught = sum(bool(r["failures"]) for _, r in outcome[:n_faults])
+    lines = [
+        "# How sharp `agentgym audit` is",
+        "",
+        "`make audit-mutants` runs this anew: `benchmarks/audit_mutants.py` says what a mutant is and how it is judged.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| planted faults (leaks of gold, careless rewards) | {faults_caught} of {n_faults} caught |",
+        f"| mutants drawn over {len(MODULES)} modules (seed {args.seed}) | {len(outcome) - n_faults} |",
+        f"| of these explained as equivalent | {len(equal)} |",
+        f"| **caught, of all that are not equivalent** | **{len(caught)} of {len(counted)} ({len(caught) / max(1, len(counted)):.1%})** |",
+        f"| of the caught: the package does not even start, or does not end | {stillborn} |",
+        f"| **harmless edits that raise an alarm** | **{len(alarms)} of {n_edits}** |",
+        f"| wall time, {args.workers} processes | {seconds / 60:.1f} min |",
+        "",
+        "| what would have caught how many by itself | share |",
+        "|---|---|",
+    ]
+    for name, test in GROUPS.items():
+        n = sum(any(test(f) for f in r["failures"]) for _, r in caught)
+        lines.append(f"| {name} | {n / max(1, len(counted)):.1%} |")
+    lines += ["", "| kind of change | caught | of |", "|---|---|---|"]
+    kinds = Counter(c.kind for c, _ in counted)
+    for kind, n in sorted(kinds.items()):
+        lines.append(f"| {kind} | {sum(c.kind == kind for c, _ in caught)} | {n} |")
+    lines += ["", "## Missed", ""]
+    lines += [f"- `{c.module}:{c.line}` {c.where}, {c.kind}: `{c.before}` → `{c.after}`" for c in missed] or ["none"]
+    lines += ["", "## Equivalent: nothing that can be observed changes", ""]
+    lines += [f"- `{c.module}` {c.where}, {c.kind}: `{c.before}` → `{c.after}`: {known[c.key]}" for c in equal] or ["none"]
+    lines += ["", "## False alarms", ""]
+    lines += [f"- `{c.module}:{c.line}` {c.where}, {c.kind}: {r['failures'][0][1:3]}" for c, r in alarms] or ["none"]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
