@@ -36,7 +36,7 @@ train: $(stamp)  ## train a search agent with the default recipe (ARGS="--out ru
 	$(bin)/agentgym train $(ARGS)
 
 test: $(stamp)  ## run the plain tests (ARGS="-k name")
-	$(bin)/python -m pytest -q -m "not slow" $(ARGS)
+	$(bin)/python -m pytest -q -m "not slow" -n 2 --dist loadfile $(ARGS)
 
 slow: $(stamp)  ## run the tests that take longer
 	$(bin)/python -m pytest -q -m slow $(ARGS)

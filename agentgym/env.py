@@ -19,7 +19,7 @@ from agentgym.seeding import stream
 from agentgym.spaces import UnicodeText
 from agentgym.task import Limits, Task, TaskSource
 from agentgym.tools import Tool, Toolbox, ToolContext
-from agentgym.tools.toolbox import copy_state
+from agentgym.tools.toolbox import copy_state, only_tools
 from agentgym.tools.waiting import run_at_once, run_waiting
 from agentgym.types import JSON, DocRef, Message, ToolCall, ToolResult, Trajectory, Turn
 
@@ -65,7 +65,7 @@ class ToolEnv(gym.Env[str, str]):
                 f"{env_id}: observation={observation!r} is not known; allowed: {', '.join(OBSERVATIONS)}"
                 + suggestion(observation, OBSERVATIONS)
             )
-        self.env_id = env_id
+        self.env_id, tools = env_id, only_tools(tools, env_id)
         self.source = source
         self.split = split or source.default_split
         self.observation = observation
@@ -155,7 +155,7 @@ class ToolEnv(gym.Env[str, str]):
             task = self.source.by_id(task)
         if not isinstance(task, Task):
             raise ConfigError(f"{self.env_id}.reset: options['task'] must be a Task or a task id, not {task!r:.80}")
-        self.suite.check(task, self.events | {"state"} if self.scored_state else self.events)
+        self.check_task(task)
         key = _key(key, self.env_id) if key is not None else (int(self.np_random.integers(2**31)),)
         episode = Episode(task, key, task.limits or self.limits, (), self.initial_state(task), progress=progress)
         episode.state_hash = digest(episode.state)
@@ -163,6 +163,11 @@ class ToolEnv(gym.Env[str, str]):
         limits = copy.deepcopy(schema.to_json(episode.limits))  # infos must not share objects
         info = {"task_id": task.id, "tools": tuple(s.name for s in self.specs), "limits": limits}
         return "\n\n".join(m.text for m in episode.prompt), info
+
+    def check_task(self, task: Task) -> None:
+        """Raise ConfigError for a task that the suite cannot score here."""
+        events = self.events | {"state"} if self.scored_state else self.events
+        self.suite.check(task, events, self.toolbox.tools)
 
     def _begin(self, episode: Episode) -> None:
         episode.limits = episode.task.limits or self.limits
@@ -281,8 +286,8 @@ class ToolEnv(gym.Env[str, str]):
             "end_reason": episode.end_reason,
         }
         observation = "\n".join(m.text for m in turn.messages)
-        truncated = episode.ended and not episode.terminated
-        return observation, sum((s.value for s in shown.values()), 0.0), episode.terminated, truncated, info
+        total, truncated = sum((s.value for s in shown.values()), 0.0), episode.ended and not episode.terminated
+        return observation, total, episode.terminated, truncated, info
 
     def end(self, reason: str, error: str = "") -> None:
         """Close the running episode from outside (the driver's limits and faults) and score it.
@@ -374,9 +379,7 @@ class ToolEnv(gym.Env[str, str]):
 
     def render(self) -> str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the conversation as text in render mode "ansi"."""
-        if self.render_mode != "ansi":
-            return None
-        return "\n\n".join(f"[{m.role}] {m.text}" for m in self.messages)
+        return "\n\n".join(f"[{m.role}] {m.text}" for m in self.messages) if self.render_mode == "ansi" else None
 
     def _begun(self, what: str) -> Episode:
         if self._episode is None:

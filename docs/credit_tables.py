@@ -48,7 +48,7 @@ def recipes() -> Iterator[str]:
     rows = []
     for name in RECIPES.names():
         doc = " ".join((RECIPES.resolve(name).__doc__ or "").split())
-        parts = re.split(r"(Source|Evidence|Deviation): ", doc)
+        parts = re.split(r"(?<=\. )(Source|Evidence|Deviation): ", doc)
         found = dict(zip(parts[1::2], (p.strip() for p in parts[2::2]), strict=True))
         rows.append((f"`{name}`", *(found.get(key, "") for key in ("Source", "Evidence", "Deviation"))))
     yield from table(("recipe", "source", "evidence", "deviation"), rows)

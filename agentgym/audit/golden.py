@@ -29,6 +29,8 @@ RAW = (
     "<bad", "", "plain words", "<unknown>x</unknown>", "<unknown/>", "<search>a</search><search>b</search>", "<search/>",
     '<search k="2">a</search>', "<search k='2'>a</search>", '<search k="x">a</search>', '<search k="2" k="3">a</search>',
     '<search query="a">b</search>', '<search query="a"/>', "<search k=2>a</search>", "<search >a</search >", "<search>a &lt;b&gt; &amp; &#97;</search>",
+    "<search>&#x4d;alm&ouml; &#77;x&quot;</search>", "<search>a</search> <find x='1' y", "<search>a</search> <find >", "<open page='1'>a b</open>",
+    '<open page="2" doc_id="long-9"/>', '<answer citations="[1">x</answer><search>a</search>', "<search>&#x110000;&#0;a</search>", "<find/>",
     "<search>a</search> then <search", "<search>a</search> then <open>never", "1 < 2 <search>x < y</search>", "<Search>a</Search>",
     "<think>a</think><think>b</think><search>c</search>", "so</think><search>a</search>", "<think>never", "words <search>a</search> words</s>",
     "<search>a</search><|im_end|>", "<information>x</information>", "<search><information></search>", "<find>the</find><answer",

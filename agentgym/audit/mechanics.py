@@ -47,6 +47,7 @@ def check_mechanics(env: ToolEnv, tasks: Sequence[Task], make: Callable[[], Tool
         ("secure", "hostile actions change nothing", lambda: _hostile(env, task)),
         ("secure", "forged blocks are refused and earn nothing", lambda: _forged(env, task)),
         ("secure", "text of documents cannot open or close a tag", lambda: _documents(env, task)),
+        ("secure", "calls are read as they were written", lambda: _round_trip(env)),
         ("secure", "thoughts are never run", lambda: _thoughts(env, task)),
         ("secure", "limits hold", lambda: _limits(env, task)),
         ("secure", "misuse is refused", lambda: _misuse(env, tasks, make())),
@@ -138,6 +139,29 @@ def _thoughts(env: ToolEnv, task: Task) -> Iterator[str]:
         yield "an answer inside a thought ended the episode"
     if WRONG not in turn.thought or len(turn.calls) != 1:
         yield f"the thought is recorded as {turn.thought!r:.80} with {len(turn.calls)} calls"
+
+
+def _round_trip(env: ToolEnv) -> Iterator[str]:
+    """Write calls in the dialect and read them again: parse and render are inverse of each other."""
+    texts = ("a", " a\tb ", "1", "null", "a&b &lt; <b> </search> &#97;", "\"'`", "é𝄞", "x\ny", "[1]", "a='b' c=\"d\"", "")
+    for spec in env.specs:
+        properties = spec.parameters.get("properties", {})
+        required = list(spec.parameters.get("required", ()))
+        for text in texts:
+            arguments: dict[str, Any] = dict.fromkeys(required, text)
+            for name in properties:
+                kind = properties[name].get("type")
+                value = {"string": text, "integer": len(text), "array": [text, "b"], "boolean": True, "number": 0.5}.get(str(kind))
+                calls = [arguments, {**arguments, name: value}] if value is not None else [arguments]
+                yield from (_read_back(env, ToolCall(spec.name, given)) for given in calls if given)
+
+
+def _read_back(env: ToolEnv, call: ToolCall) -> str:
+    action = env.dialect.render([call], env.specs)
+    parsed = env.dialect.parse(action, env.specs, env.limits)
+    if [(c.name, c.arguments) for c in parsed.calls] != [(call.name, call.arguments)] or parsed.dropped_chars:
+        return f"{call.name}({call.arguments!r:.80}) is written {action!r:.80} and read {parsed.error or parsed.calls!r:.120}"
+    return ""
 
 
 # ---- limits

@@ -22,7 +22,7 @@ from agentgym.audit.services import SERVICES
 from agentgym.errors import AgentGymError, ServiceError
 from agentgym.judges.protocol import abstention
 from agentgym.rewards import Component, Suite, answer_scores, build_suite
-from agentgym.rewards.answers import answer_em
+from agentgym.rewards.answers import AnswerF1, answer_em
 from agentgym.rewards.expression import Expression
 from agentgym.rewards.scoring import attributed
 from agentgym.task import Gold, Task
@@ -53,12 +53,17 @@ EXPRESSIONS = (
     "answer_em + Cap(Clip(0.4 * retrieval_gain, -0.1, 0.1), -0.2, 0.2)",
     "0.5 * (answer_f1 + 0.4 * Clip(answer_em, 0.2, 0.8))",
     "answer_em + 0.4 * Shaped(retrieval_gain)",
-    "answer_em + 0.4 * Shaped(retrieval_gain, 0.9)",
     "answer_em + Cap(information_gain, -0.4, 0.4)",
     "answer_cover + 0.3 * citation_precision",
     "answer_em + Schedule(0.4 * all_valid, [[0, 0.5], [0.5, 1], [1, 0.2]])",
     "answer_em + Cap(Schedule(0.4 * retrieval_gain, [1, 0]), -0.2, 0.2)",
-    "answer_em - 0.1 * Clip(step_cost, -0.5, 0)",
+    "answer_em + Cap(0.3 * Clip(step_cost, -0.5, 0), -0.4, 0)",
+    "answer_em - 0.4 * Shaped(forgery)",
+    "answer_em + 0.4 * Shaped(0.5 * forgery + retrieval_gain)",
+    "answer_em + 0.2 * Product(Schedule(all_valid, [0.2, 1]), answer_f1)",
+    "answer_em + Clip(Schedule(all_valid, [[0, 0.1], [0.4, 0.9], [1, 0.3]]), 0, 0.5)",
+    "answer_em + Gate(answer_f1, Schedule(0.2 * retrieval_gain, [0.1, 0.7]))",
+    "0.3 * Once(forgery) + answer_em",
     "answer_em + 0.2 * MaxNorm(citation_rubric) - 0.1",
     "1 - answer_f1",
     "answer_em + Cap(Product(retrieval_gain, retrieval_gain), -0.5, 0.5)",
@@ -198,9 +203,9 @@ def _scores(suite: Suite, record: Trajectory) -> Iterator[JSON]:
     for n, turn in enumerate(done.turns):
         for name, s in turn.scores.items():
             if s.raw or s.value or not s.valid or s.reason:
-                yield [n, name, _number(s.raw), _number(s.value), s.reason, _rounded(s.parts), *s.evidence]
+                yield [n, name, _number(s.raw), _number(s.weight), _number(s.value), s.reason, _rounded(s.parts), *s.evidence]
     for name, s in done.scores.items():
-        yield [name, _number(s.raw), _number(s.value), s.reason, _rounded(s.parts), *s.evidence]
+        yield [name, _number(s.raw), _number(s.weight), _number(s.value), s.reason, _rounded(s.parts), *s.evidence]
     yield [done.in_loss, done.in_statistics, done.reward_spec]
     for name, shares in attributed(done).items():
         yield [name, *(_number(v) for v in shares)]
@@ -270,6 +275,8 @@ ACCEPTED: tuple[tuple[Any, str], ...] = (
     ("0.5 * answer_f1 + 0.1 * all_valid", "answer_f1"),
     ("1 - 0.5 * answer_cover", "answer_cover"),
     ("answer_f1 + answer_em", "answer_em"),
+    (AnswerF1, "answer_f1"),
+    (answer_em, "answer_em"),
 )
 """Rewards with the outcome that decides success where none is named."""
 

@@ -41,7 +41,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print the table."""
-    from agentgym.rollout import EnvPool, EvalConfig, SamplingConfig, compare, earlier_result, evaluate, unknown_gold
+    from agentgym.rollout import (
+        EnvPool,
+        EvalConfig,
+        SamplingConfig,
+        compare,
+        earlier_result,
+        evaluate,
+        refuse_unscorable,
+        unknown_gold,
+    )
     from agentgym.view import comparison_table, evaluation_table, progress_line
 
     if args.env is None:
@@ -53,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     kwargs = env_kwargs(args)
     pool = EnvPool(args.env, **kwargs)
     tasks = pool.first.tasks()[: args.limit] if args.limit else pool.first.tasks()
+    refuse_unscorable(pool.first, tasks)
     policy = make_policy(args.policy, args.policy_arg)
     sampling = SamplingConfig(args.temperature, args.max_tokens, oracle_noise=args.noise)
     config = EvalConfig(args.samples, args.seed, args.concurrency, sampling)
@@ -70,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
         )
     progress = None if args.quiet else progress_line(len(tasks) * args.samples)
     options: dict[str, Any] = {"out": args.out, "settings": settings, "progress": progress, "services": services}
+    options["kept"] = progress.keep if progress is not None else None
     result, _ = evaluate(pool, policy, tasks, config, **options)
     body = result.to_json()
     if args.compare:
@@ -77,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         sys.stdout.write(json.dumps(body) + "\n")
     else:
-        sys.stdout.write(evaluation_table(result, title=f"{args.env} · {args.policy}"))
+        sys.stdout.write(evaluation_table(result, title=_title(args, pool.first.split)))
         if args.compare:
             sys.stdout.write(comparison_table(body["comparison"], _name(args.compare[0]), "this run"))
     for note in services.notes():
@@ -95,12 +106,14 @@ def run(args: argparse.Namespace) -> int:
 def _services(suite: Any, policy: Any, judging: Any, tasks: Any) -> Any:
     """Return what fills the scores that the rollouts leave open; the policy's own probabilities where it has them."""
     from agentgym.rewards import Scorer
-    from agentgym.rollout import Services, judge_for
+    from agentgym.rollout import Services, check_scorer, judge_for
 
+    scorer = policy if isinstance(policy, Scorer) else None
+    check_scorer(suite, scorer, "--policy hf")
     judge = judge_for(suite, judging, tasks, "--judge endpoint --judge-arg base_url=http://127.0.0.1:8000/v1")
     if judging is not None and judge is None:
         sys.stderr.write(f"warning: no component of the reward {suite.name} asks a judge; --judge is not used\n")
-    return Services(suite, scorer=policy if isinstance(policy, Scorer) else None, judge=judge)
+    return Services(suite, scorer=scorer, judge=judge)
 
 
 def _compare_finished(args: argparse.Namespace) -> int:
@@ -127,6 +140,11 @@ def _faults(n: int, faults: Mapping[str, int]) -> str:
     if len(common) > 3:
         lines.append(f"  and {len(common) - 3} other faults; --json and --out hold all of them")
     return "\n".join(lines) + "\n"
+
+
+def _title(args: argparse.Namespace, split: str) -> str:
+    """Return what was evaluated; question files have but one split, which is not named."""
+    return f"{args.env} · {args.policy}" + (f" · split {split}" if split != "all" else "")
 
 
 def _name(path: Path) -> str:

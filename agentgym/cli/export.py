@@ -19,7 +19,9 @@ WHAT = {"chat": "conversations", "atif": "ATIF documents"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("trajectories", type=existing_path, help="trajectories.jsonl, or a log of the format --from")
+    parser.add_argument(
+        "trajectories", type=existing_path, help="run folder, evaluation folder or trajectories.jsonl, or a log of the format --from",
+    )
     parser.add_argument("--format", choices=tuple(WHAT), default="chat", help="what to write")
     parser.add_argument(
         "--from", dest="source", default="agentgym", metavar="FORMAT", help="what to read: agentgym, atif, chat, search_r1, cm2"
@@ -34,7 +36,10 @@ def run(args: argparse.Namespace) -> int:
     """Write one JSON line per trajectory, or a file each; gold is left out."""
     from agentgym.rollout.logs import read_logs
 
-    chosen = (t for t in read_logs(args.trajectories, args.source) if t.turns and (t.success or not args.only_success))
+    path = args.trajectories
+    if args.source == "agentgym" and path.is_dir():
+        path /= "trajectories.jsonl"
+    chosen = (t for t in read_logs(path, args.source) if t.turns and (t.success or not args.only_success))
     if args.format == "atif" and args.out is not None and (args.out.is_dir() or not args.out.suffix):
         written = _write_folder(args.out, chosen)
     else:

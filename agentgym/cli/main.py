@@ -20,6 +20,7 @@ COMMANDS = {
     "index": "build or inspect a search index",
     "export": "write trajectories as chat messages for supervised fine-tuning, or as ATIF documents",
 }
+JSON_LINES = ("export", "view")
 OK, FAILED, MISSING, INTERRUPTED = 0, 1, 3, 130
 
 
@@ -31,7 +32,8 @@ def build_parser() -> Parser:
     for name, text in COMMANDS.items():
         sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         importlib.import_module(f"agentgym.cli.{name}").add_arguments(sub)
-        sub.add_argument("--json", action="store_true", help="print one JSON document on stdout, nothing else there")
+        what = "one JSON document, or JSON lines (one an episode)," if name in JSON_LINES else "one JSON document"
+        sub.add_argument("--json", action="store_true", help=f"print {what} on stdout, nothing else there")
         sub.add_argument("--quiet", action="store_true", help="no progress on stderr")
     return parser
 

@@ -21,7 +21,7 @@ def add_env_arguments(parser: argparse.ArgumentParser, *, optional: bool = False
     parser.add_argument("--reward", help="preset or component name")
     parser.add_argument("--dialect", choices=("tags", "json"), help="how a call is written")
     parser.add_argument("--observation", choices=("full", "compact"), help="how results are shown")
-    parser.add_argument("--split", help="which tasks to draw")
+    parser.add_argument("--split", help="which tasks to draw: train, dev or test of a synthetic world (default: train); question files have one")
     parser.add_argument("--env-arg", action="append", default=[], metavar="KEY=JSON", help="further argument of gym.make")
 
 

@@ -25,11 +25,15 @@ def run(args: argparse.Namespace) -> int:
     pool = EnvPool(args.env, **env_kwargs(args))
     source, split = pool.first.source, pool.first.split
     task = source.by_id(args.task) if args.task else source.sample(split, stream(args.seed, "play"))
+    pool.first.check_task(task)
     sampling = SamplingConfig(args.temperature, args.max_tokens, oracle_noise=args.noise)
     policy = make_policy(args.policy, args.policy_arg)
     (group,) = run_groups(pool, policy, [task], group_size=1, key=(args.seed, 0), sampling=sampling)
     record = group.trajectories[0]
     sys.stdout.write(to_line(without_gold(record)) + "\n" if args.json else episode_text(record))
+    if pool.first.suite.deferred and record.in_statistics:
+        names = ", ".join(pool.first.suite.deferred)
+        sys.stderr.write(f"note: play asks no judge and no scorer, so these scores stay open and count 0: {names}\n")
     if not record.in_statistics:
         sys.stderr.write(f"the episode ended by a fault: {record.end_reason}: {record.error}\n")
         return 3

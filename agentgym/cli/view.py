@@ -47,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
     if args.html is not None:
         if len(args.paths) > 1:
             raise ConfigError("--html writes the report of one run; leave it out to draw the curve of several")
+        if args.html.exists() and args.html.suffix.lower() not in (".html", ".htm"):
+            raise ConfigError(f"--html {args.html}: is there and is no HTML file; name a new file, or one that ends in .html")
         written["report"] = str(write_report(args.paths[0], args.html))
     if written:
         sys.stdout.write((json.dumps(written) if args.json else "\n".join(written.values())) + "\n")

@@ -169,7 +169,7 @@ def spae(config: CreditConfig, *, alpha: float = 0.5, xi: float = 0.5, saturated
 
     Reads the extras accuracy and confidence ([B, K]) of a probe at the end of each step.
 
-    Source: "SPAE: Step Potential Advantage Estimation" (arXiv 2601.03823). Evidence: from a summary; the potential
+    Source: SPAE, step potential advantage estimation (arXiv 2601.03823). Evidence: from a summary; the potential
     read in released code, the saturation threshold in training not confirmed. Deviation: none known.
     """
     within("alpha", alpha, 0.0, 1.0)
@@ -249,7 +249,7 @@ def prl(config: CreditConfig, *, eta: float = 10.0) -> Recipe:
 
     Reads the extra log_ratio ([B, K]: log policy - log reference, summed over the turn's tokens).
 
-    Source: "PRL: Process Reward Learning" (arXiv 2601.10201). Evidence: objective from a summary, the form per step
+    Source: PRL (arXiv 2601.10201). Evidence: objective from a summary, the form per step
     not confirmed. Deviation: zero-counted leave-one-out for the group baseline.
     """
     within("eta", eta, 1e-9, 1e12)
@@ -261,7 +261,7 @@ def prl(config: CreditConfig, *, eta: float = 10.0) -> Recipe:
 def p2s(config: CreditConfig, *, component: str = "self_aligned") -> Recipe:
     """Return GRPO on the outcome in groups with a right answer, else on a process score; -1 for format errors.
 
-    Source: "P2S: Probabilistic Process Supervision" (arXiv 2601.20649). Evidence: from a summary; the weights of
+    Source: P2S (arXiv 2601.20649). Evidence: from a summary; the weights of
     single steps are not confirmed. Deviation: the process score is one component per episode.
     """
     claim = f"{BIASED_GROUP} What is scored depends on siblings."
@@ -275,7 +275,7 @@ def frozen(
 ) -> Recipe:
     """Return (outcome - mean) / std plus (return-to-go - turn_mean) / turn_std, with numbers measured elsewhere.
 
-    Source: reference-frozen normalisation of "Quark Medical Alignment" (2026). Evidence: from a summary. Deviation:
+    Source: reference-frozen normalisation of Quark Medical Alignment. Evidence: from a summary. Deviation:
     the turn level is ours.
     """
     for name, value in (("std", std), ("turn_std", turn_std)):

@@ -93,7 +93,7 @@ def prof(config: CreditConfig, *, keep: int = 4, filter_correct: bool = False) -
     Of n rows `keep` stay: the right ones with the highest mean turn score, the wrong ones with the lowest (in the
     order of rows with `filter_correct`), n_right = clip(keep // 2, keep - wrong, right).
 
-    Source: "Beyond Correctness: Harmonizing Process and Outcome Rewards through RL Training" (arXiv 2509.03403).
+    Source: PROF, a process consistency filter (arXiv 2509.03403).
     Evidence: read in the paper's own summary; the integer split and filtering before normalising are not confirmed.
     Deviation: "at random" is the order of the rows, which are exchangeable.
     """
@@ -113,7 +113,7 @@ def noisy_backward(
 
     rho0 is the probability that a wrong answer is accepted, rho1 that a right one is refused.
 
-    Source: "Reinforcement Learning with Verifiable yet Noisy Rewards under Imperfect Verifiers" (arXiv 2510.00915).
+    Source: "Reinforcement Learning with Verifiable yet Noisy Rewards" (arXiv 2510.00915).
     Evidence: algebra derived here, definitions from a summary; how it enters GRPO is not confirmed.
     Deviation: centred by leave-one-out, because a z-score would cancel the correction (`std`).
     """
@@ -137,7 +137,7 @@ def noisy_backward(
 def noisy_forward(config: CreditConfig, *, rho0: float = 0.0, rho1: float = 0.0) -> Recipe:
     """Return A = rho1 where the answer was accepted, rho1 - 1 where it was refused: no baseline, no std.
 
-    Source: "Reinforcement Learning with Verifiable yet Noisy Rewards under Imperfect Verifiers" (arXiv 2510.00915).
+    Source: "Reinforcement Learning with Verifiable yet Noisy Rewards" (arXiv 2510.00915).
     Evidence: algebra derived here, definitions from a summary. Deviation: none known. The size 1 - rho0 - rho1 of the
     gradient is left as it is; only rho1 is read.
     """

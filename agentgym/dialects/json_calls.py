@@ -27,6 +27,7 @@ from agentgym.types import JSON, Message, ToolCall, ToolSpec
 
 _MARK, _OPEN, _CLOSE = "<tool_call", "<tool_call>", "</tool_call>"
 _KEYS = ("name", "arguments")
+_INSIDE = "write it only inside the JSON of a call"
 
 
 class JsonDialect:
@@ -51,8 +52,8 @@ class JsonDialect:
             return error
         thought, rest, error = split_thought(text)
         if error or _MARK not in rest:
-            return reserved_error(text, thought) or error or self._plain(rest, thought, specs)
-        return reserved_error(thought) or _calls(rest, thought, specs, limits)
+            return reserved_error(text, thought, _INSIDE) or error or self._plain(rest, thought, specs)
+        return reserved_error(thought, how=_INSIDE) or _calls(rest, thought, specs, limits)
 
     def render(self, calls: Sequence[ToolCall], specs: Sequence[ToolSpec] = ()) -> str:
         """Write calls as JSON, one a line; a final answer as plain text where that reads the same."""
@@ -122,7 +123,7 @@ def _calls(text: str, thought: str, specs: Sequence[ToolSpec], limits: Limits) -
     while True:
         at = text.find(_MARK, position)
         prose = text[position : at if at >= 0 else len(text)]
-        if error := reserved_error(prose, thought):
+        if error := reserved_error(prose, thought, _INSIDE):
             return error
         if calls:
             dropped += len(prose.strip(BLANKS))
@@ -145,15 +146,15 @@ def _calls(text: str, thought: str, specs: Sequence[ToolSpec], limits: Limits) -
 def _call(text: str, at: int) -> tuple[str, dict[str, JSON], int]:
     """Read the call that opens at `at`: name, arguments, where it ends. Raises JsonRefusedError."""
     if not text.startswith(_OPEN, at):
-        raise JsonRefusedError(f"the opening tag must be exactly {_OPEN}")
+        raise JsonRefusedError("the opening tag must be exactly tool_call, without attributes")
     start = _skip_blanks(text, at + len(_OPEN))
     if not text.startswith("{", start):
-        raise JsonRefusedError(f"a JSON object must follow {_OPEN}")
+        raise JsonRefusedError("a JSON object must follow the opening tag")
     end = value_end(text, start)
     close = _skip_blanks(text, end)
     value = loads(text[start:end])
     if not text.startswith(_CLOSE, close):
-        raise JsonRefusedError(f"{_CLOSE} is missing after the JSON")
+        raise JsonRefusedError("the closing tag is missing after the JSON")
     for key in value:
         if key not in _KEYS:
             raise JsonRefusedError(f"unknown key {key[:80]!r}{suggestion(key[:80], _KEYS)}; allowed: name, arguments")
@@ -187,5 +188,7 @@ def _takes_text(spec: ToolSpec) -> bool:
 
 
 def _form(specs: Sequence[ToolSpec]) -> str:
-    example = _written(ToolCall(specs[0].name, example_arguments(specs[0]))) if specs else f"{_OPEN}…{_CLOSE}"
-    return f"{example} (tools: {', '.join(spec.name for spec in specs)})"
+    """Return the expected form in a message. The tag has no brackets there: those would be escaped."""
+    call = ToolCall(specs[0].name, example_arguments(specs[0])) if specs else None
+    example = _written(call).removeprefix(_OPEN).removesuffix(_CLOSE) if call else "{…}"
+    return f"{example} between an opening and a closing tool_call tag (tools: {', '.join(spec.name for spec in specs)})"

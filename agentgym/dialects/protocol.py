@@ -27,6 +27,7 @@ BLANKS = " \n\t"
 """The white space that is dropped around what a policy writes."""
 
 _THINK, _THINK_END = "<think>", "</think>"
+_BRACKETS = "</|｜> \n\t"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +100,21 @@ def read(text: str, limits: Limits) -> tuple[str, Parsed | None]:
     return strip_end_tokens(sanitize(text)), None
 
 
-def reserved_error(text: str, thought: str = "") -> Parsed | None:
-    """Return the error for text of a policy that holds something only an environment writes, else None."""
+def reserved_error(text: str, thought: str = "", how: str = "in an argument write its < as &lt;") -> Parsed | None:
+    """Return the error for text of a policy that holds something only an environment writes, else None.
+
+    What was found is named without its brackets: messages are escaped like all that a policy reads.
+
+    Args:
+        text: What the policy wrote.
+        thought: The thought so far.
+        how: Where or how the same text may be written.
+    """
     found = forged(text)
     if not found:
         return None
-    message = f"{found} is written by the environment alone; in an argument write {found.replace('<', '&lt;')}"
+    what = "token" if found[1] in "|｜" else "tag"
+    message = f"the {what} {found.strip(_BRACKETS)} is written by the environment alone; {how}"
     return Parsed(thought=thought, error_code="E_RESERVED", error=message)
 
 
@@ -117,7 +127,7 @@ def split_thought(text: str) -> tuple[str, str, Parsed | None]:
     opened = text.startswith(_THINK, len(text) - len(text.lstrip(BLANKS)))
     if end < 0:
         if opened:
-            return "", "", Parsed(error_code="E_PARSE", error="<think> is not closed; write </think> before the call")
+            return "", "", Parsed(error_code="E_PARSE", error="the think tag is not closed; close it before the call")
         return "", text, None
     thought = text[:end].strip(BLANKS)
     return thought.removeprefix(_THINK).strip(BLANKS), text[end + len(_THINK_END) :], None

@@ -200,7 +200,7 @@ class _Scan:
 
     def _stranger(self, name: str) -> Parsed:
         if name == "think":
-            message = "a second <think>; write one thought, before the call"
+            message = "a second think tag; write one thought, before the call"
             return Parsed(thought=self.thought, error_code="E_PARSE", error=message)
         return unknown_tool(name, self.specs, self.thought)
 

@@ -9,13 +9,9 @@ from typing import Any, TextIO
 
 from agentgym import schema
 from agentgym.errors import ConfigError, DataError
+from agentgym.rollout.lock import lock_folder
 from agentgym.rollout.record import cut_partial_line
 from agentgym.types import JSON
-
-try:
-    import fcntl
-except ImportError:  # Windows: two processes in one folder are not told apart there
-    fcntl = None
 
 RECIPE, METRICS, TRAJECTORIES = "config.toml", "metrics.jsonl", "trajectories.jsonl"
 
@@ -46,7 +42,7 @@ class RunFolder:
             if foreign:
                 raise ConfigError(f"{path} holds {' and '.join(foreign)} but no {RECIPE}: no run to resume; choose another --out")
         path.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(path)
+        self._lock = lock_folder(path, "training")
         for left in path.glob(".*.partial"):  # by a kill while the model was written
             shutil.rmtree(left, ignore_errors=True)
         write_text(path / RECIPE, recipe)
@@ -140,21 +136,6 @@ def _settings(text: str) -> dict[str, str]:
         elif line.startswith("["):
             table = line.strip("[]") + "."
     return found
-
-
-def _lock(path: Path) -> Any:
-    """Return an open file that no other process can lock while it is open; a killed process lets go by itself."""
-    if fcntl is None:
-        return None
-    file = (path / ".lock").open("a")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise ConfigError(f"{path}: another process is training there; wait for it, or choose another --out") from None
-    except OSError:  # a file system without locks
-        return file
-    return file
 
 
 def _filter_lines(path: Path, keep: Callable[[dict[str, Any]], bool]) -> None:

@@ -16,7 +16,7 @@ Source: CM2 (checklist rewards for multi-turn tool use). Deviations: dependencie
 judge must quote the channel; fails of the service exclude, faults of the policy do not.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,6 +104,13 @@ class ChecklistReward(DeferredComponent):
         except ConfigError as error:
             return str(error)
         return ""
+
+    def named_tools(self, gold: Gold) -> Iterator[tuple[str, str]]:
+        """Return the tools that rules name."""
+        for c in self._list_of(gold).criteria:
+            given = {"call": c.call, "before": c.before, "result": c.result, "no_call": c.no_call}
+            given |= {f"order[{i}]": tool for i, tool in enumerate(c.order)}
+            yield from ((f"rule {c.id!r} ({key})", tool) for key, tool in given.items() if tool)
 
     def start(self, view: EpisodeView) -> _State:
         """Return the state of a fresh episode."""

@@ -11,7 +11,7 @@ Rules that keep stored trajectories re-scorable and loops worthless:
 - Only "success" is a matter of the outcome: `failure_max` says how near a failed outcome may come to 1.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -82,6 +82,10 @@ class Component(Named):
         For gold that is there but says nothing, so that no task is scored 0 for reasons of its own.
         """
         return ""
+
+    def named_tools(self, gold: Gold) -> Iterable[tuple[str, str]]:
+        """Return the tools whose calls it waits for, each after the place that names it; checked by environments."""
+        return ()
 
     def start(self, view: EpisodeView) -> Any:
         """Return the private state of one episode (mutable; rebuilt by replay, never stored)."""

@@ -68,6 +68,16 @@ def offered(gold: Gold, need: str, component: str, events: Collection[str] | Non
     return False
 
 
+def check_tools(component: Component, gold: Gold, tools: Collection[str]) -> None:
+    """Raise ConfigError for a component that waits for calls of a tool that the environment does not have."""
+    for place, tool in component.named_tools(gold):
+        if tool not in tools:
+            raise ConfigError(
+                f"{component.name}: {place} names the tool {tool!r}, which this environment does not have"
+                f"{suggestion(tool, tools)}; tools: {', '.join(tools)}"
+            )
+
+
 def missing(component: str, need: str, task: Task, events: Collection[str]) -> str:
     """Return the complaint about a need that neither gold nor the environment offers."""
     options = need.split("|")

@@ -1,5 +1,6 @@
 """The suites that environments use by name, and `build_suite`, which makes a suite of anything."""
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,16 @@ def build_suite(spec: Any) -> Suite:
     if isinstance(spec, type) and issubclass(spec, Component):
         return build_suite(as_component(spec, "reward"))
     if callable(spec):
+        try:
+            inspect.signature(spec).bind()
+        except TypeError:
+            name = getattr(spec, "__name__", repr(spec))
+            raise ConfigError(
+                f"reward={name}: a function must take no argument and return a suite or component; to score with a"
+                " function of the view, decorate it: @agentgym.reward(scope='trajectory', range=(0, 1))"
+            ) from None
+        except ValueError:  # builtins without a signature
+            pass
         made = spec()
         if isinstance(made, (Suite, Expression)):
             return build_suite(made)

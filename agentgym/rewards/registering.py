@@ -1,10 +1,10 @@
 """Components by name, and components from plain functions."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, get_args
 
 from agentgym import hooks
-from agentgym.errors import ConfigError
+from agentgym.errors import ConfigError, suggestion
 from agentgym.rewards.component import Component, EpisodeView, Supply
 from agentgym.types import Scope, Score
 
@@ -77,9 +77,10 @@ def reward(
         replace: replace a component of the same name instead of refusing (useful in notebooks).
 
     Raises:
-        ConfigError: supply is left out at turn scope and is not a cost.
+        ConfigError: the scope, range or supply is none; supply is left out at turn scope and is not a cost.
         RegistrationError: the name is taken.
     """
+    _check_options(scope, range, supply)
     if supply is None:
         supply = "terminal" if scope == "trajectory" else "cost" if range[1] <= 0 else None
     if supply is None:
@@ -103,6 +104,22 @@ def reward(
         return component
 
     return register
+
+
+def _check_options(scope: Any, range: Any, supply: Any) -> None:
+    """Refuse at the decoration what a suite would refuse later, when the name is taken."""
+    for option, given, allowed in (("scope", scope, get_args(Scope)), ("supply", supply, (None, *get_args(Supply)))):
+        if given not in allowed:
+            known = [name for name in allowed if name]
+            hint = suggestion(str(given), known)
+            raise ConfigError(f"reward({option}={given!r}): allowed: {', '.join(known)}{hint}")
+    try:
+        low, high = map(float, range)
+        in_order = low <= high
+    except (TypeError, ValueError):
+        in_order = False
+    if not in_order:
+        raise ConfigError(f"reward(range={range!r}) must be (lowest, highest), e.g. (0, 1)")
 
 
 def component_named(name: str) -> Component:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from agentgym.errors import AgentGymError
 from agentgym.rewards.component import Component, EpisodeView
 from agentgym.rewards.program import PSEUDO, Program, Running, Scope
 from agentgym.types import Score, Trajectory
@@ -72,7 +73,7 @@ class Scoring:
         proportion; deferred, invalid and retrospective ones have value 0.
         """
         own = state.own
-        scores = [c.score(view, own[i]) for i, c in enumerate(self.program.turn.components)]
+        scores = _scored(self.program.turn.components, view, own)
         return self.turn_contributions(scores, state, last=bool(view.end_reason))
 
     def stop(self, view: EpisodeView, state: SuiteState) -> str:
@@ -89,7 +90,7 @@ class Scoring:
     def score_trajectory(self, view: EpisodeView, state: SuiteState) -> dict[str, Score]:
         """Score the finished episode: every trajectory component's contribution, by name."""
         own, offset = state.own, len(self.program.turn.components)
-        scores = [c.score(view, own[offset + i]) for i, c in enumerate(self.program.trajectory.components)]
+        scores = _scored(self.program.trajectory.components, view, own[offset:])
         return self.trajectory_contributions(scores, state)
 
     def turn_contributions(self, scores: Sequence[Score], state: SuiteState, last: bool = False) -> dict[str, Score]:
@@ -180,6 +181,21 @@ class Scoring:
         state.clipped[component.name] = state.clipped.get(component.name, 0) + 1
         note = f"clipped from {raw:g} to the declared range {lo:g} .. {hi:g}"
         return _rated(score, kept, f"{score.reason}; {note}" if score.reason else note)
+
+
+def _scored(components: Sequence[Component], view: EpisodeView, own: Sequence[Any]) -> list[Score]:
+    """Return the raw scores; an error that a component did not mean to raise says which one and when."""
+    scores: list[Score] = []
+    try:
+        for component, state in zip(components, own, strict=False):
+            scores.append(component.score(view, state))
+    except AgentGymError:
+        raise
+    except Exception as error:
+        component, turn = components[len(scores)], len(view.turns) - 1
+        error.add_note(f"raised by the reward component {component.name!r} ({component.scope} scope) at turn {turn}")
+        raise
+    return scores
 
 
 def _contribution(score: Score, weight: float, value: float) -> Score:

@@ -11,7 +11,7 @@ from agentgym.errors import ConfigError
 from agentgym.rewards import expression as ex
 from agentgym.rewards import replay
 from agentgym.rewards.component import Component, DeferredComponent, EpisodeView, Scorer
-from agentgym.rewards.declared import check_declaration, missing, offered, outcome_of
+from agentgym.rewards.declared import check_declaration, check_tools, missing, offered, outcome_of
 from agentgym.rewards.intervals import Known, hull, span
 from agentgym.rewards.nodes import Mean, Schedule, Shaped, bound_to, cells, check_shaping, frozen_at
 from agentgym.rewards.program import Program
@@ -178,12 +178,13 @@ class Suite(Scoring):
             f" of {self.outcome.name}"
         )
 
-    def check(self, task: Task, events: Collection[str] | None = None) -> None:
+    def check(self, task: Task, events: Collection[str] | None = None, tools: Collection[str] | None = None) -> None:
         """Refuse a task that the suite cannot score.
 
         Args:
             task: the task, gold included.
             events: kinds of events that the environment records (`ToolEnv.events`); None: any.
+            tools: names of the environment's tools; None: any.
 
         Raises:
             ConfigError: naming the component, what it needs and the task.
@@ -194,6 +195,8 @@ class Suite(Scoring):
                     raise ConfigError(missing(component.name, need, task, events or ()))
             if complaint := component.complaint(task.gold):
                 raise ConfigError(f"{component.name} cannot score task {task.id!r}: {complaint}")
+            if tools is not None:
+                check_tools(component, task.gold, tools)
 
     def describe(self) -> str:
         """Return the suite as readable text: terms, bounds, and what is special about it."""

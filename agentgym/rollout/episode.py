@@ -126,7 +126,7 @@ def _request(
 def _failed(env: ToolEnv, task: Task, key: tuple[int, ...], group_id: str, error: Exception) -> Trajectory:
     """Return the record of an episode that an error ended; it is in neither statistics nor loss."""
     kind = "" if isinstance(error, AgentGymError) else f"{type(error).__name__}: "
-    text = f"{kind}{error}"
+    text = "; ".join([f"{kind}{error}", *getattr(error, "__notes__", ())])
     reason = "service_error" if isinstance(error, ServiceError) else "env_error"
     try:
         if not env.ended:

@@ -14,6 +14,7 @@ from agentgym.retrieval import Retriever
 from agentgym.rewards import answer_scores
 from agentgym.rollout.episode import SamplingConfig
 from agentgym.rollout.groups import EnvPool, run_groups, transform_groups
+from agentgym.rollout.lock import locked
 from agentgym.rollout.policy import Policy
 from agentgym.rollout.record import TrajectoryWriter, read_trajectories, write_trajectories
 from agentgym.rollout.services import Services, abstained
@@ -23,6 +24,19 @@ from agentgym.types import JSON, Group, Trajectory
 
 HEADLINE = ("success", "em", "f1", "cover", "squad_em", "squad_f1", "recall", "turns", "calls", "invalid", "answered")
 """Measures in table order."""
+
+OPTIONS = {
+    "oracle_noise": "--noise",
+    "temperature": "--temperature",
+    "max_tokens": "--max-tokens",
+    "samples": "--samples",
+    "seed": "--seed",
+    "policy": "--policy",
+    "policy_args": "--policy-arg",
+    "judge": "--judge",
+    **{name: f"--{name}" for name in ("world", "tasks", "index", "reward", "dialect", "observation", "split")},
+}
+"""What the command line calls a setting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +98,7 @@ def evaluate(
     out: Path | None = None,
     settings: Mapping[str, JSON] | None = None,
     progress: Callable[[Trajectory], None] | None = None,
+    kept: Callable[[Sequence[Trajectory]], None] | None = None,
     services: Services | None = None,
 ) -> tuple[EvalResult, list[Group]]:
     """Run `config.samples` episodes of every task.
@@ -96,11 +111,13 @@ def evaluate(
         out: Folder for `trajectories.jsonl` and `eval.json`; an evaluation that stopped is resumed there.
         settings: What identifies the evaluation beside `config` (policy, files); kept in eval.json.
         progress: Called with every new record.
+        kept: Called once, before the first new record, with the records that a resumed evaluation keeps, if any.
         services: Fill deferred scores (judge, scorer) once all episodes have ended; without them such scores stay
             open. An episode about which a judge abstained is in no mean, and runs again on resume.
 
     Raises:
-        ConfigError: No tasks, or `out` holds an evaluation with other settings.
+        ConfigError: No tasks, or `out` holds an evaluation with other settings or of more tasks, or another process is
+            at work in it.
     """
     config = config or EvalConfig()
     if not tasks:
@@ -117,20 +134,24 @@ def evaluate(
     if out is None:
         groups = _finished(pool, run_groups(pool, policy, tasks, on_trajectory=progress, **options), services)
         return summarize(groups, config.samples, services), groups
-    done = _resume(out, tasks, {**asdict(config), **dict(settings or {})})
-    with TrajectoryWriter(out / "trajectories.jsonl") as writer:
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out, "evaluating"):
+        done = _resume(out, tasks, {**asdict(config), **dict(settings or {})})
+        if kept is not None and done:
+            kept(list(done.values()))
+        with TrajectoryWriter(out / "trajectories.jsonl") as writer:
 
-        def keep(record: Trajectory) -> None:
-            writer.write(record)
-            if progress is not None:
-                progress(record)
+            def keep(record: Trajectory) -> None:
+                writer.write(record)
+                if progress is not None:
+                    progress(record)
 
-        groups = run_groups(pool, policy, tasks, on_trajectory=keep, done=done, **options)
-    ran, groups = groups, _finished(pool, groups, services)
-    if groups != ran:
-        write_trajectories(out / "trajectories.jsonl", [t for g in groups for t in g.trajectories])
-    result = summarize(groups, config.samples, services)
-    _write(out / "result.json", result.to_json())
+            groups = run_groups(pool, policy, tasks, on_trajectory=keep, done=done, **options)
+        ran, groups = groups, _finished(pool, groups, services)
+        if groups != ran:
+            write_trajectories(out / "trajectories.jsonl", [t for g in groups for t in g.trajectories])
+        result = summarize(groups, config.samples, services)
+        _write(out / "result.json", result.to_json())
     return result, groups
 
 
@@ -147,17 +168,10 @@ def _resume(out: Path, tasks: Sequence[Task], settings: dict[str, JSON]) -> dict
     settings.pop("concurrency", None)
     path, records = out / "eval.json", out / "trajectories.jsonl"
     if path.exists():
-        before = _read(path)
-        for name in sorted(set(before) | set(settings)):
-            if before.get(name) != settings.get(name):
-                raise ConfigError(
-                    f"{out} holds an evaluation with {name}={before.get(name)!r}, this one has "
-                    f"{settings.get(name)!r}; choose another --out, or the same settings to resume"
-                )
+        _check_same(out, _read(path), settings)
     elif records.exists():
         raise ConfigError(f"{out} holds trajectories but no evaluation (no eval.json); choose another --out")
     else:
-        out.mkdir(parents=True, exist_ok=True)
         _write(path, settings)
     done: dict[tuple[int, int], Trajectory] = {}
     if records.exists():
@@ -165,9 +179,58 @@ def _resume(out: Path, tasks: Sequence[Task], settings: dict[str, JSON]) -> dict
             pass  # cuts what a killed run left half-written
         for record in read_trajectories(records):
             group, member = record.seed[-2], record.member
+            if group >= len(tasks):
+                raise ConfigError(
+                    f"{out} holds episodes of more than {len(tasks)} tasks (one is of task {group + 1}); choose a larger "
+                    "--limit to go on there, or another --out"
+                )
             if group < len(tasks) and tasks[group].id == record.task_id and record.in_statistics:
                 done[group, member] = record
     return done
+
+
+def _check_same(out: Path, before: Mapping[str, JSON], now: Mapping[str, JSON]) -> None:
+    """Raise ConfigError, naming the option, where two evaluations' settings differ."""
+    first, second = _flat(before), _flat(now)
+    for place in sorted(set(first) | set(second)):
+        if first.get(place) != second.get(place):
+            room, name = place
+            if room == "sha256":
+                raise ConfigError(f"{out} holds an evaluation with other contents of --{name} (another sha256); choose another --out")
+            if room in ("policy_args", "judge"):
+                option = f"{OPTIONS[room]} {name}".rstrip()
+            else:
+                option = OPTIONS.get(name or room, f"--env-arg {name}" if room == "env_kwargs" else name or room)
+            raise ConfigError(
+                f"{out} holds an evaluation with {option} {_said(first.get(place))}, this one has {_said(second.get(place))}; "
+                "choose another --out, or the same settings to resume"
+            )
+
+
+def _flat(settings: Mapping[str, JSON]) -> dict[tuple[str, str], JSON]:
+    """Return settings by (name, "") or, where they are tables, by (table, name); what is None counts as absent."""
+    rows = ((n, value if isinstance(value, dict) else {"": value}) for n, value in settings.items())
+    return {(n, key): value for n, table in rows for key, value in table.items() if value is not None}
+
+
+def _said(value: JSON) -> str:
+    return "not set" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def refuse_unscorable(env: ToolEnv, tasks: Sequence[Task]) -> None:
+    """Refuse a reward that can score none of the tasks, before an episode is run for nothing.
+
+    Raises:
+        ConfigError: What the first task complains of, where every other one complains too.
+    """
+    first: ConfigError | None = None
+    for task in tasks:
+        try:
+            return env.check_task(task)
+        except ConfigError as error:
+            first = first or error
+    if first is not None:
+        raise first
 
 
 def unknown_gold(env: ToolEnv, tasks: Sequence[Task]) -> list[str]:

@@ -92,6 +92,25 @@ def judge_for(suite: Suite, config: JudgeConfig | None, tasks: Iterable[Task], s
     raise ConfigError(f"reward {suite.name}: {', '.join(asking)} ask a judge; say which with {setting}{problem}")
 
 
+def check_scorer(suite: Suite, scorer: Scorer | None, setting: str) -> None:
+    """Refuse a reward whose scores would stay open for want of log-probabilities.
+
+    Args:
+        suite: the reward.
+        scorer: what gives them, or None.
+        setting: how a user names one, for the message.
+
+    Raises:
+        ConfigError: The suite needs a scorer and there is none.
+    """
+    asking = [n for n in suite.deferred if "scorer" in suite.components[n].needs] if scorer is None else []
+    if asking:
+        raise ConfigError(
+            f"reward {suite.name}: {', '.join(asking)} need the log-probabilities of a model, which this policy does not"
+            f" give; choose one that does with {setting}, or a reward without {' and '.join(asking)}"
+        )
+
+
 def abstained(trajectory: Trajectory) -> bool:
     """Whether a score of the record is invalid: a service gave no answer."""
     tables: tuple[Any, ...] = (trajectory.scores, *(turn.scores for turn in trajectory.turns))

@@ -20,7 +20,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from agentgym.errors import RegistrationError, ServiceError, ToolError, suggestion
+from agentgym.errors import ConfigError, RegistrationError, ServiceError, ToolError, suggestion
 from agentgym.sanitize import sanitize
 from agentgym.task import Limits
 from agentgym.tools.tool import Tool, ToolContext, ToolOutput
@@ -29,6 +29,16 @@ from agentgym.types import JSON, DocRef, ToolCall, ToolResult, ToolSpec
 
 _MAX_ERROR_CHARS = 500
 _ENCODER, _DECODER = json.JSONEncoder(allow_nan=False), json.JSONDecoder()
+
+
+def only_tools(tools: Iterable[Any], where: str) -> tuple[Tool, ...]:
+    """Return what was given as tools. Raises ConfigError for something that `@tool` did not make."""
+    checked = tuple(tools)
+    for item in checked:
+        if not isinstance(item, Tool):
+            what = f"the function {item.__name__}" if callable(item) and hasattr(item, "__name__") else f"{item!r:.80}"
+            raise ConfigError(f"{where}: tools= holds {what}, which is no tool; decorate the function with @agentgym.tool")
+    return checked
 
 
 class Toolbox:

@@ -3,7 +3,7 @@
 import io
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -50,8 +50,11 @@ def score_line(scores: Mapping[str, Score]) -> str:
         elif not score.valid:
             shown.append(f"{name} invalid ({score.reason})")
         elif score.raw:
-            reason = f" ({score.reason})" if score.reason else ""
-            shown.append(f"{name} {score.raw:+.2f} × {score.weight:g} = {score.value:+.3f}{reason}")
+            capped = abs(score.raw * score.weight - score.value) > 1e-9
+            notes = [text for text in ("capped" * capped, score.reason) if text]
+            reason = f" ({'; '.join(notes)})" if notes else ""
+            sign = "→" if capped else "="
+            shown.append(f"{name} {score.raw:+.2f} × {score.weight:g} {sign} {score.value:+.3f}{reason}")
     return "   ".join(shown) or "no scores"
 
 
@@ -67,7 +70,7 @@ def episode_text(trajectory: Trajectory) -> str:
         body = Text(visible(turn.action), style="bold")
         for message in turn.messages:
             body.append("\n" + visible(message.text), style="not bold")
-        footer = f"\n{score_line(turn.scores)}   return {running:+.3f}"
+        footer = f"\n{score_line(turn.scores)}   so far {running:+.3f}"
         body.append(visible(footer), style="cyan not bold" if not turn.error_code else "red not bold")
         panels.append(Panel(body, title=f"turn {turn.index}", title_align="left"))
     outcome = "success" if trajectory.success else "no success"
@@ -90,7 +93,8 @@ def _interval(measure: Measure) -> str:
 
 def evaluation_table(result: EvalResult, title: str) -> str:
     """Return the measures with 95 % intervals, pass@k, and success by question kind."""
-    table = Table(title=f"{title} · {result.n_tasks} tasks, {result.n_episodes} episodes", title_justify="left")
+    heading_line = Text(f"{title} · {result.n_tasks} tasks, {result.n_episodes} episodes", style="italic")
+    table = Table()
     for heading, justify in (("measure", "left"), ("mean", "right"), ("95 % interval", "right"), ("tasks", "right")):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
     for name in HEADLINE:
@@ -106,7 +110,7 @@ def evaluation_table(result: EvalResult, title: str) -> str:
     for kind, row in result.by_kind.items():
         recall = "–" if row["recall"] != row["recall"] else f"{row['recall']:.3f}"
         kinds.add_row(kind, f"{row['tasks']:.0f}", f"{row['success']:.3f}", recall, f"{row['turns']:.2f}")
-    return _text(table, kinds) if len(result.by_kind) > 1 else _text(table)
+    return _text(heading_line, table, *([kinds] if len(result.by_kind) > 1 else []))
 
 
 def comparison_table(table: Mapping[str, Any], first: str, second: str) -> str:
@@ -122,23 +126,37 @@ def comparison_table(table: Mapping[str, Any], first: str, second: str) -> str:
     return _text(shown)
 
 
-def progress_line(total: int) -> Callable[[Trajectory], None]:
-    """Return a callback that keeps one line on stderr up to date (a line every 10 % without a terminal)."""
-    state = {"done": 0, "good": 0, "next": 0.1}
-    started = time.monotonic()
+class ProgressLine:
+    """A callback that keeps one line on stderr up to date (a line every 10 % without a terminal)."""
 
-    def update(record: Trajectory) -> None:
-        state["done"] += 1
-        state["good"] += int(record.success)
-        share = state["done"] / max(1, total)
-        if not sys.stderr.isatty() and share < state["next"] and state["done"] < total:
+    def __init__(self, total: int) -> None:
+        self._total, self._kept = total, 0
+        self._done, self._good, self._next = 0, 0, 0.1
+        self._started = time.monotonic()
+
+    def keep(self, records: Sequence[Trajectory]) -> None:
+        """Count what an earlier run left, and say how much that is."""
+        self._kept = self._done = len(records)
+        self._good = sum(record.success for record in records)
+        self._next = self._done / max(1, self._total) + 0.1
+        sys.stderr.write(f"{self._kept} of {self._total} episodes kept\n")
+
+    def __call__(self, record: Trajectory) -> None:
+        """Count one finished episode."""
+        self._done += 1
+        self._good += int(record.success)
+        share = self._done / max(1, self._total)
+        if not sys.stderr.isatty() and share < self._next and self._done < self._total:
             return
-        state["next"] = share + 0.1
-        left = (time.monotonic() - started) * (total - state["done"]) / state["done"]
-        end = "\r" if sys.stderr.isatty() and state["done"] < total else "\n"
+        self._next = share + 0.1
+        left = (time.monotonic() - self._started) * (self._total - self._done) / (self._done - self._kept)
+        end = "\r" if sys.stderr.isatty() and self._done < self._total else "\n"
         sys.stderr.write(
-            f"{state['done']}/{total} episodes, success {state['good'] / state['done']:.3f}, {left:.0f} s left{end}"
+            f"{self._done}/{self._total} episodes, success {self._good / self._done:.3f}, {left:.0f} s left{end}"
         )
         sys.stderr.flush()
 
-    return update
+
+def progress_line(total: int) -> ProgressLine:
+    """Return a callback that keeps one line on stderr up to date; its `keep` counts what a resumed run keeps."""
+    return ProgressLine(total)

@@ -127,6 +127,9 @@ class SyntheticTasks:
     def by_id(self, task_id: str) -> Task:
         """Return a task by id, from any world that its id names. Raises ConfigError for an unknown id."""
         key, _, place = task_id.rpartition("#")
+        if not key.startswith("synthetic"):
+            example = world(self.spec).tasks(split_of_seed(self.spec.seed))[0].id
+            raise ConfigError(f"no synthetic task has the id {task_id!r}; ids look like {example!r}")
         split, _, number = place.rpartition(".")
         try:
             spec = WorldSpec.parse(key)

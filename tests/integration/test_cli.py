@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from agentgym.cli.main import main
+from agentgym.rollout.lock import locked
 
 COMMAND = (sys.executable, "-c", "import sys; from agentgym.cli.main import main; sys.exit(main())")
 ENV = "SearchQA-v0"
@@ -117,7 +118,7 @@ def test_export_of_atif_and_back(tmp_path: Path) -> None:
     from agentgym.rollout.record import without_gold
 
     out, lines, folder = tmp_path / "e", tmp_path / "a.jsonl", tmp_path / "docs"
-    document(agentgym("eval", ENV, *SMALL, "--policy", "scripted", "--limit", 3, "--out", out, "--json"))
+    document(agentgym("eval", ENV, *SMALL, "--policy", "scripted", "--limit", "3", "--out", out, "--json"))
     source = out / "trajectories.jsonl"
     assert document(agentgym("export", source, "--format", "atif", "--out", lines, "--json"))["written"] == 3
     assert document(agentgym("export", source, "--format", "atif", "--out", folder, "--json"))["written"] == 3
@@ -139,6 +140,11 @@ def test_export_and_view_of_an_evaluation(tmp_path: Path) -> None:
     assert all("gold" not in line for line in lines)
     piped = agentgym("export", out / "trajectories.jsonl", "--only-success")
     assert [json.loads(line) for line in piped.stdout.splitlines()] == [line for line in lines if line["success"]]
+    assert agentgym("export", out, "--only-success").stdout == piped.stdout, "a folder does as well as its records"
+    assert "or JSON lines" in " ".join(agentgym("view", "--help").stdout.split()), "what --json prints is said"
+    refused = agentgym("view", out, "--html", chats)
+    assert (refused.returncode, len(chats.read_text(encoding="utf-8").splitlines())) == (2, 6)
+    assert "is no HTML file" in refused.stderr
     page = tmp_path / "report.html"
     assert document(agentgym("view", out, "--html", page, "--json")) == {"report": str(page)}
     html = page.read_text(encoding="utf-8")
@@ -209,8 +215,9 @@ def test_a_stopped_evaluation_resumes_to_the_same_result(unbroken: Path, tmp_pat
 
 @pytest.mark.parametrize(
     ("change", "name"),
-    [(("--noise", "0.5"), "noise"), (("--seed", "1"), "seed"), (("--samples", "2"), "samples"), (("--policy", "random"), "policy"),
-     (("--dialect", "json"), "env_kwargs")],
+    [(("--noise", "0.5"), "--noise 0.6, this one has 0.5"), (("--seed", "1"), "--seed"), (("--samples", "2"), "--samples"),
+     (("--policy", "random"), '--policy "scripted"'), (("--dialect", "json"), "--dialect not set, this one has \"json\""),
+     (("--env-arg", "k=2"), "--env-arg k not set")],
 )  # fmt: skip
 def test_other_settings_are_refused(unbroken: Path, change: tuple[str, str], name: str, capsys: Any) -> None:
     before = _lines(unbroken)
@@ -276,6 +283,35 @@ def test_an_evaluation_is_not_resumed_over_other_files(changed: str, corpus: Pat
     assert "choose another --out" in errors
 
 
+def test_a_shorter_evaluation_does_not_replace_a_longer_one(tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "out"
+    again = ["eval", ENV, *SMALL, "--noise", "0.5", "--out", out, "--limit"]
+    assert "split train" in call(capsys, *again, "4")[1]
+    before = (out / "result.json").read_bytes()
+    code, _, errors = call(capsys, *again, "2")
+    assert code == 2
+    assert "larger --limit" in errors
+    assert (out / "result.json").read_bytes() == before
+    errors = call(capsys, *again, "8")[2]
+    assert errors.startswith("4 of 8 episodes kept\n")
+    assert "5/8 episodes" in errors
+    assert "1/8 episodes" not in errors
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folder locks")
+def test_two_evaluations_do_not_share_a_folder(tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with locked(out, "evaluating"):
+        code, _, errors = call(capsys, "eval", ENV, *SMALL, "--limit", "2", "--out", out)
+    assert code == 2
+    assert f"{out}: another process is evaluating there" in errors
+    assert not (out / "trajectories.jsonl").exists()
+    code, shown, _ = call(capsys, "eval", ENV, *SMALL, "--limit", "1", "--out", out)
+    assert code == 0, "the lock ends with its holder"
+    assert shown.startswith(f"{ENV} · scripted · split train · 1 tasks, 1 episodes\n")
+
+
 def test_questions_over_a_foreign_index_are_warned_of(corpus: Path, tmp_path: Path, capsys: Any) -> None:
     other = tmp_path / "other.jsonl"
     other.write_text('{"id": "p1", "title": "A", "text": "x"}\n', encoding="utf-8")
@@ -332,6 +368,10 @@ MISTAKES: list[tuple[Sequence[str], str]] = [
     (["play", ENV, "--observation", "ful"], "did you mean 'full'"),
     (["play", ENV, "--split", "tran"], "did you mean 'train'"),
     (["play", ENV, "--task", "synthetic:closed?seed=0#9999"], "no synthetic task has the id"),
+    (["play", ENV, "--task", "nope"], "no synthetic task has the id 'nope'; ids look like 'synthetic:"),
+    (["play", ENV, "--reward", "gui"], "needs the events elements, which this environment does not record"),
+    (["eval", ENV, "--reward", "gui", "--limit", "3"], "needs the events elements, which this environment does not record"),
+    (["eval", ENV, "--reward", "search_ig", "--limit", "2"], "information_gain need the log-probabilities of a model"),
     (["play", ENV, "--world", "synthetic:closed?sed=3"], "did you mean 'seed'"),
     (["play", ENV, "--world", "atlas"], "not a synthetic world"),
     (["play", ENV, "--temperature", "-1"], "temperature is -1.0"),

@@ -64,7 +64,7 @@ def play(
             # ends from outside come after the last turn was scored
             view.answer, view.end_reason = given, "" if reason in ("max_tokens", "service_error") else reason
         scores = suite.score_turn(view, state)
-        done[-1] = replace(done[-1], scores=scores, reward=sum(s.value for s in scores.values()))
+        done[-1] = replace(done[-1], scores=scores, reward=sum((s.value for s in scores.values()), 0.0))
     view.answer, view.citations, view.end_reason = given, citations, reason
     scores = suite.score_trajectory(view, state)
     return Trajectory(
@@ -80,7 +80,7 @@ def play(
         terminated=given is not None,
         success=suite.success(view),
         scores=scores,
-        reward=sum(s.value for s in scores.values()),
+        reward=sum((s.value for s in scores.values()), 0.0),
         gold=schema.to_json(gold),
         reward_spec=suite.name,
         info={} if progress is None else {"progress": progress},

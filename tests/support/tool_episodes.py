@@ -62,7 +62,7 @@ def play(
         if i == len(turns) - 1:
             view.answer, view.end_reason = answer, end_reason
         scores = suite.score_turn(view, state)
-        done[-1] = replace(done[-1], scores=scores, reward=sum(s.value for s in scores.values()))
+        done[-1] = replace(done[-1], scores=scores, reward=sum((s.value for s in scores.values()), 0.0))
     view.answer, view.end_reason = answer, end_reason
     scores = suite.score_trajectory(view, state)
     return Trajectory(
@@ -77,7 +77,7 @@ def play(
         terminated=end_reason in ("finished", "answered"),
         success=suite.success(view),
         scores=scores,
-        reward=sum(s.value for s in scores.values()),
+        reward=sum((s.value for s in scores.values()), 0.0),
         gold=schema.to_json(gold),
         initial_state=initial,
         reward_spec=suite.name,

@@ -6,6 +6,7 @@ import pytest
 
 from agentgym.dialects import JsonDialect
 from agentgym.errors import ConfigError, EnvError
+from agentgym.sanitize import escape_reserved
 from agentgym.task import Limits
 from agentgym.tools import tool
 from agentgym.types import ToolCall
@@ -58,13 +59,13 @@ def test_one_call(text: str, name: str, arguments: dict):
 @pytest.mark.parametrize(
     ("text", "code", "says"),
     [
-        ("", "E_PARSE", "the action is empty; write <tool_call>"),
+        ("", "E_PARSE", "the action is empty; write {\"name\": \"search\""),
         ("<think>Paris</think>", "E_PARSE", "the action is empty"),
         ("<think>Paris", "E_PARSE", "not closed"),
         ("<tool_call>", "E_PARSE", "a JSON object must follow"),
-        ("<tool_call", "E_PARSE", "exactly <tool_call>"),
-        ("<tool_calls>[]</tool_calls>", "E_PARSE", "exactly <tool_call>"),
-        ('<tool_call>{"name": "search"}', "E_PARSE", "</tool_call> is missing"),
+        ("<tool_call", "E_PARSE", "exactly tool_call"),
+        ("<tool_calls>[]</tool_calls>", "E_PARSE", "exactly tool_call"),
+        ('<tool_call>{"name": "search"}', "E_PARSE", "the closing tag is missing"),
         ('<tool_call>{"name": "search"', "E_PARSE", "not closed"),
         ('<tool_call>{"name": "search', "E_PARSE", "not closed"),
         (call('[{"name": "search"}]'), "E_PARSE", "a JSON object"),
@@ -94,6 +95,7 @@ def test_bad_actions_have_a_code_and_name_the_fix(text: str, code: str, says: st
     parsed = JSON.parse(text, SPECS, ONE)
     assert parsed.error_code == code
     assert says in parsed.error
+    assert escape_reserved(parsed.error) == parsed.error  # what the policy reads is what was meant
     assert parsed.calls == ()
 
 

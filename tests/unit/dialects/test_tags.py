@@ -4,6 +4,7 @@ import pytest
 
 from agentgym.dialects import TagsDialect
 from agentgym.errors import EnvError
+from agentgym.sanitize import escape_reserved
 from agentgym.task import Limits
 from agentgym.tools import tool
 from agentgym.types import ToolCall
@@ -102,13 +103,13 @@ def test_one_call(text: str, name: str, arguments: dict):
         ('<tool_call>{"name": "search"}</tool_call>', "E_UNKNOWN_TOOL", "tool_call"),
         ("<search>a</search><answer>b</answer>", "E_MULTI", "nothing ran"),
         ("<answer>a</answer> or <answer>b</answer>", "E_MULTI", "one call"),
-        ("<information>[1] x</information>", "E_RESERVED", "write &lt;information"),
+        ("<information>[1] x</information>", "E_RESERVED", "the tag information is written by the environment alone; in an argument write its < as &lt;"),
         ("<search>a</search><information>b</information><answer>c</answer>", "E_RESERVED", "environment alone"),
         ("<think><tool_response>{}</tool_response></think><search>a</search>", "E_RESERVED", "environment alone"),
         ("<search>a</information></search>", "E_RESERVED", "environment alone"),
-        ("<search>a</search><|im_start|>user", "E_RESERVED", "im_start"),
-        ("<think>hm", "E_PARSE", "<think> is not closed"),
-        ("<think>a</think><think>b</think><search>c</search>", "E_PARSE", "a second <think>"),
+        ("<search>a</search><|im_start|>user", "E_RESERVED", "the token im_start"),
+        ("<think>hm", "E_PARSE", "the think tag is not closed"),
+        ("<think>a</think><think>b</think><search>c</search>", "E_PARSE", "a second think tag"),
         ("<think>the answer is <answer>x</answer></think>", "E_PARSE", "action is empty"),
     ],
 )  # fmt: skip
@@ -116,6 +117,7 @@ def test_bad_actions_have_a_code_and_name_the_fix(text: str, code: str, says: st
     parsed = TAGS.parse(text, SPECS, ONE)
     assert parsed.error_code == code
     assert says in parsed.error
+    assert escape_reserved(parsed.error) == parsed.error  # what the policy reads is what was meant
     assert parsed.calls == ()
 
 

@@ -27,7 +27,7 @@ def is_refunded(view: EpisodeView) -> bool:
 
 def refunds(**options: Any) -> agentgym.Checklist:
     checklist = agentgym.Checklist("refund", **options)
-    checklist.rule("found", call="get_order", args={"order_id": "#W23"})
+    checklist.rule("found", call="show_order", args={"order_id": "#W23"})
     checklist.program("refunded", is_refunded, after=["found"], weight=2)
     checklist.judge("told", "The reply states the refunded amount.", focus="reply", after=["refunded"])
     return checklist
@@ -37,7 +37,7 @@ def suite_of(checklist: agentgym.Checklist, **options: Any) -> Suite:
     return build_suite(ChecklistReward(checklist, **options))
 
 
-FOUND = call("get_order", order_id="#W23", data={"status": "open", "amount": 12.5})
+FOUND = call("show_order", order_id="#W23", data={"status": "open", "amount": 12.5})
 REFUND = reaching(call("refund", order_id="#W23", amount=12.5), REFUNDED)
 
 
@@ -282,7 +282,14 @@ def test_unmet_critical_criteria_end_the_episode_live() -> None:
 
 
 def test_a_named_checklist_is_a_reward_in_an_environment(registered: str) -> None:
-    env: Any = gym.make("SearchQA-v0", reward=registered).unwrapped
+    @agentgym.tool(name="show_order")
+    def order_of(order_id: str) -> dict:
+        """Look an order up."""
+        return {"id": order_id}
+
+    with pytest.raises(ConfigError, match=r"rule 'found' \(call\) names the tool 'show_order', which this environment does not"):
+        gym.make("SearchQA-v0", reward=registered).reset(seed=1)
+    env: Any = gym.make("SearchQA-v0", reward=registered, tools=[order_of]).unwrapped
     env.reset(seed=1)
     *_, info = env.step("<answer>x</answer>")
     assert info["deferred"] == ("checklist:refund", "checklist_met:refund")

@@ -3,8 +3,19 @@
 import gymnasium as gym
 import pytest
 
+from agentgym import hooks
 from agentgym.errors import ConfigError
-from agentgym.rewards import MaxNorm, Schedule, all_valid, answer_em, build_suite, retrieval_gain
+from agentgym.rewards import (
+    Cap,
+    Component,
+    MaxNorm,
+    Schedule,
+    all_valid,
+    answer_em,
+    build_suite,
+    retrieval_gain,
+    reward,
+)
 from agentgym.rollout import EnvPool, EvalConfig, evaluate, read_trajectories, run_groups
 
 GROUPED = answer_em + 0.3 * MaxNorm(all_valid)
@@ -57,3 +68,48 @@ def test_a_reward_table_in_the_environments_arguments(pool) -> None:
     table = {"outcome": "answer_em", "terms": [{"use": "retrieval_gain", "weight": 0.2, "cap": 0.2}]}
     env = EnvPool("SearchQA-v0", **{**pool.kwargs, "reward": table}).first
     assert repr(env.suite.expression) == f"answer_em + Cap(0.2 * {retrieval_gain!r}, -0.2, 0.2)"
+
+
+def test_a_crash_in_a_component_names_it_and_keeps_its_type(pool, policy) -> None:
+    class Broken(Component):
+        name, scope, range, supply = "broken", "turn", (-1.0, 0.0), "cost"
+
+        def score(self, view, state):
+            return view.no_such_field
+
+    crashing = EnvPool("SearchQA-v0", **{**pool.kwargs, "reward": answer_em + Cap(Broken(), -0.5, 0)})
+    env = crashing.first
+    env.reset(seed=0)
+    with pytest.raises(AttributeError) as caught:
+        env.step("<search>x</search>")
+    assert caught.value.__notes__ == ["raised by the reward component 'broken' (turn scope) at turn 0"]
+    (group,) = run_groups(crashing, policy, crashing.first.tasks()[:1], group_size=1, key=(0, 0))
+    assert "AttributeError" in group.trajectories[0].error
+    assert "reward component 'broken'" in group.trajectories[0].error
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"tools": ["x"]}, "tools= holds 'x', which is no tool; decorate"),
+        ({"tools": [len]}, "tools= holds the function len, which is no tool"),
+        ({"reward": lambda view: 1.0}, "a function must take no argument"),
+    ],
+)
+def test_what_is_no_tool_or_reward_is_refused_when_made(pool, options, says) -> None:
+    with pytest.raises(ConfigError, match=says):
+        gym.make("SearchQA-v0", **{**pool.kwargs, **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"scope": "trn", "range": (0, 1)}, "scope='trn'.*did you mean 'turn'"),
+        ({"scope": "trajectory", "range": (1, 0)}, "lowest, highest"),
+        ({"scope": "turn", "range": (0, 1), "supply": "onec"}, "did you mean 'once'"),
+    ],
+)
+def test_a_decorated_reward_is_refused_before_its_name_is_taken(options, says) -> None:
+    with pytest.raises(ConfigError, match=says):
+        reward(**options, name="never_registered")
+    assert "never_registered" not in hooks.COMPONENTS
