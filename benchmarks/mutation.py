@@ -179,7 +179,7 @@ def edits(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
     """Yield what leaves behaviour alone at one node."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         yield from _renamed(node)
-        if ast.get_docstring(node):
+        if ast.get_docstring(node) and "Args:" not in (ast.get_docstring(node) or ""):  # those of tools are shown to policies
             text = ast.Expr(ast.Constant("Another docstring."))
             yield "docstring", _with(node, body=[text, *node.body[1:]])
         yield from _reordered(node)

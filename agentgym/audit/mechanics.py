@@ -48,6 +48,7 @@ def check_mechanics(env: ToolEnv, tasks: Sequence[Task], make: Callable[[], Tool
         ("secure", "forged blocks are refused and earn nothing", lambda: _forged(env, task)),
         ("secure", "text of documents cannot open or close a tag", lambda: _documents(env, task)),
         ("secure", "calls are read as they were written", lambda: _round_trip(env)),
+        ("secure", "no control character reaches a tool", lambda: _clean(env, task)),
         ("secure", "thoughts are never run", lambda: _thoughts(env, task)),
         ("secure", "limits hold", lambda: _limits(env, task)),
         ("secure", "misuse is refused", lambda: _misuse(env, tasks, make())),
@@ -123,6 +124,9 @@ def _documents(env: ToolEnv, task: Task) -> Iterator[str]:
             yield f"a document shows <{tag}> to the policy as it stands"
     if "<|im_start|>" in inside:
         yield "a document shows a control token as it stands"
+    told = "\n".join(m.text for m in env.dialect.observation([(None, text), (call, text)]))
+    if any(f"</{t}>" in told.removesuffix("</information>") for t in ENVIRONMENT_TAGS):
+        yield "the dialect shows reserved tags of a result as they stand"
     parsed = env.dialect.parse(inside, env.specs, env.limits)
     if any(c.name != getattr(answer_tool(env), "name", "") for c in parsed.calls):
         yield "the text of a document reads as a call"
@@ -154,6 +158,16 @@ def _round_trip(env: ToolEnv) -> Iterator[str]:
                 value = {"string": text, "integer": len(text), "array": [text, "b"], "boolean": True, "number": 0.5}.get(str(kind))
                 calls = [arguments, {**arguments, name: value}] if value is not None else [arguments]
                 yield from (_read_back(env, ToolCall(spec.name, given)) for given in calls if given)
+
+
+def _clean(env: ToolEnv, task: Task) -> Iterator[str]:
+    """Write control characters in every coding that a dialect knows; none may reach a tool."""
+    for text in ("&#0;&#xd800;&#27;a", "\\u0000\\ud800\\u001ba", "\x00\ud800\x1ba"):
+        player = begin(env, task)
+        advance(player, player.look("MARK").replace("MARK", text))
+        read = [str(v) for c in env.trajectory.turns[0].calls for v in c.arguments.values()]
+        if any(ch in value for value in read for ch in "\x00\ud800\x1b"):
+            yield f"control characters written {text!r} reach a tool"
 
 
 def _read_back(env: ToolEnv, call: ToolCall) -> str:

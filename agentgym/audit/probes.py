@@ -8,7 +8,7 @@ calls, repeated queries, unread citations, thoughts before evidence. Components 
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -18,20 +18,20 @@ from agentgym import hooks, schema
 from agentgym.audit.players import completed
 from agentgym.audit.report import Finding, finding
 from agentgym.audit.scripts import RECORDS
-from agentgym.audit.services import SERVICES
+from agentgym.audit.services import SERVICES, LexicalScorer
 from agentgym.errors import AgentGymError, ServiceError
 from agentgym.judges.protocol import abstention
-from agentgym.rewards import Component, Suite, answer_scores, build_suite
+from agentgym.rewards import Cap, Component, Suite, answer_scores, build_suite
 from agentgym.rewards.answers import AnswerF1, answer_em
 from agentgym.rewards.expression import Expression
 from agentgym.rewards.scoring import attributed
-from agentgym.task import Gold, Task
-from agentgym.types import JSON, Trajectory
+from agentgym.task import Answer, Gold, Task
+from agentgym.types import JSON, Score, Trajectory
 
 PATH = Path(__file__).with_name("probes.json")
 MEASURES = "answer_scores"
 EVENTS = ("documents", "citations", "triples", "kept")
-FORMS = ("answer, ", "only answers", "number ", "short ", "yes-no ", "all ")
+FORMS = ("answer, ", "only answers", "number ", "number, ", "short ", "yes-no ", "all ")
 """Records that differ in the answer alone: for components that read it."""
 EXPRESSIONS = (
     "answer_em + Cap(0.2 * retrieval_gain, -0.1, 0.1)",
@@ -144,6 +144,7 @@ def probe(name: str) -> dict[str, JSON]:
     if suite.deferred or suite.group_transforms:
         found["as one group"] = _group(suite, {**SERVICES})
         found["as one group, services down"] = _group(suite, dict.fromkeys(SERVICES, _Down()))
+        found["as one group, no numbers"] = _group(suite, {**SERVICES, "scorer": LexicalScorer(float("nan"))})
     found["form"] = _hex([suite.is_causal, suite.is_scheduled, repr(suite.expression)])
     return found
 
@@ -224,7 +225,7 @@ def _rounded(parts: dict[str, float]) -> dict[str, JSON]:
 
 BADLY: tuple[tuple[str, Any], ...] = (
     ("name", ""), ("scope", "episode"), ("supply", "gift"), ("range", (1.0, 0.0)), ("range", 3),
-    ("supply", "unbounded"), ("supply", "cost"), ("needs", frozenset({"gold.anwers"})),
+    ("supply", "unbounded"), ("supply", "cost"), ("scope", "turn"), ("range", (float("nan"), 1.0)), ("needs", frozenset({"gold.anwers"})),
 )  # fmt: skip
 
 
@@ -233,6 +234,39 @@ def declared(**attributes: Any) -> Expression:
     usual = {"name": "declared", "scope": "trajectory", "range": (0.0, 1.0), "supply": "terminal"}
     made = type("Declared", (Component,), {**usual, **attributes})()
     return made + 0.1 * answer_em
+
+
+def _gold(*answers: Answer, mode: str = "any") -> Task:
+    return Task("probe", "q", Gold(answers=answers, answer_mode=mode))  # pyright: ignore[reportArgumentType]
+
+
+GONE = Answer("?!")
+UNFIT: tuple[tuple[str, Task], ...] = (
+    ("an answer of which nothing is left", _gold(GONE)),
+    ("two answers of which nothing is left", _gold(GONE, GONE)),
+    ("a set with an answer of which nothing is left", _gold(Answer("a"), GONE, mode="all")),
+    ("no answer", _gold()),
+)
+"""Tasks that `answer_em` must refuse."""
+
+
+def _raised(scope: Any, supply: str, values: Sequence[float], limits: tuple[float, float]) -> list[float]:
+    """Return the raw values of a component that gives these values turn by turn, as the suite lets them count."""
+    turns = [replace(RECORDS["loop"].turns[0], index=n) for n in range(len(values))]
+    made = type("Given", (Component,), {
+        "name": "given", "scope": scope, "supply": supply, "range": limits,
+        "score": lambda self, view, state: Score(scope, values[min(len(view.turns), len(values)) - 1]),
+    })()  # fmt: skip
+    done = Suite(Cap(1.0 * made, -9.0, 9.0) + answer_em, success=answer_em).rescore(replace(RECORDS["loop"], turns=tuple(turns)))
+    return [round(t.scores["given"].raw or 0.0, 9) for t in done.turns]
+
+
+CLIPPED: tuple[tuple[str, tuple[float, ...], tuple[float, ...]], ...] = (
+    ("once", (0.7, 0.7, 0.7), (0.7, 0.3, 0.0)),
+    ("potential", (-0.8, -0.8, 0.5, 3.0), (-0.8, -0.2, 0.0, 2.0)),
+    ("cost", (-3.0, 0.0, -0.5), (-1.0, 0.0, -0.5)),
+)
+"""supply, what a component with the range −1 .. 1 gives, what may count of it."""
 
 
 REFUSED: tuple[tuple[str, Any], ...] = (
@@ -282,6 +316,19 @@ ACCEPTED: tuple[tuple[Any, str], ...] = (
 
 
 def _refusals() -> str:
+    """Return the first reward, task or value that is accepted and must not be, or refused and must not be."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for supply, given, counted in CLIPPED:
+            limits = (-1.0, 0.0) if supply == "cost" else (-1.0, 1.0)
+            if (got := _raised("turn", supply, given, limits)) != list(counted):
+                return f"of {given} a {supply} of range {limits} counts {got}, not {list(counted)}"
+    outcome = build_suite("answer_em + 0.1 * all_valid")
+    for what, task in UNFIT:
+        if _fits(outcome, task):
+            return f"answer_em accepts a task with {what}"
+    if not _fits(outcome, _gold(GONE, Answer("a"))):
+        return "answer_em refuses a task with one answer that is left"
     for spec, outcome in ACCEPTED:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -290,7 +337,9 @@ def _refusals() -> str:
             return f"the success of {spec!r} is decided by {suite.outcome.name}, not by {outcome}"
     for what, spec in REFUSED:
         try:
-            suite = build_suite(spec)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                suite = build_suite(spec)
             suite.check(next(iter(_records().values()))[1], EVENTS)
         except AgentGymError:
             continue

@@ -7,6 +7,7 @@ from dataclasses import replace
 from agentgym import schema
 from agentgym.audit.hacks import WRONG
 from agentgym.audit.players import (
+    Player,
     advance,
     answer_tool,
     begin,
@@ -57,10 +58,19 @@ def _named(name: str, problems: Iterator[Problem]) -> Finding:
 # ---- sums and bounds
 
 
+def _cited(player: Player, action: str) -> str:
+    """Return an answering action with citations of all that was shown, so that citations are scored as well."""
+    calls = player.env.dialect.parse(action, player.env.specs, player.env.limits).calls
+    spec = answer_tool(player.env)
+    if not calls or spec is None or calls[0].name != spec.name:
+        return action
+    return player.answer(str(next(iter(calls[0].arguments.values()), "")), player.doc_ids)
+
+
 def _sums(env: ToolEnv, task: Task, n: int) -> Problem:
     player, paid, last = begin(env, task, (n,)), 0.0, False
     while not env.ended:
-        reward = advance(player, oracle(0.25 * (n % 4), n)(player))
+        reward = advance(player, _cited(player, oracle(0.25 * (n % 4), n)(player)))
         info = player.infos[-1]
         values = [entry["value"] for entry in info["rewards"].values()]
         if abs(sum(values) - reward) > EXACT:
@@ -73,6 +83,11 @@ def _sums(env: ToolEnv, task: Task, n: int) -> Problem:
             last = last or entry["scope"] == "trajectory"
             if not entry["valid"]:
                 return f"turn {player.turn}: {name} is invalid without a service: {entry['reason']}", name
+        record = env.trajectory
+        for name, score in {**record.turns[-1].scores, **record.scores}.items():
+            told = info["rewards"].get(name, {}).get("reason", "")
+            if any(len(e) > 1 and e in told for e in score.evidence):
+                return f"turn {player.turn}: the info tells the evidence of {name}: {told!r:.80}", name
         open_ = sorted(n for n, entry in info["rewards"].items() if entry["raw"] is None and entry["valid"])
         if sorted(info["deferred"]) != open_:
             return f"turn {player.turn}: info lists {info['deferred']} as deferred, without a value are {open_}", ""

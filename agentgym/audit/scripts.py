@@ -39,6 +39,7 @@ PLAIN = Gold(answers=(Answer("Port Elm", ("Elm Port",)),))
 YES = Gold(answers=(Answer("yes"),), doc_ids=("film-31",))
 NUMBER = replace(FULL, answers=(Answer("1,961", ("1961 km",), "number", "km", 0.5),))
 SHORT = replace(FULL, answers=(Answer("art"), Answer("The The")))
+OTHER_SCRIPT = replace(FULL, answers=(Answer("Лев Толстой", ("?!", "李白")),))
 ALL = replace(FULL, answers=(Answer("Port Elm", ("P. Elm",)), Answer("Tor Lind")), answer_mode="all")
 
 
@@ -132,6 +133,7 @@ RECORDS: dict[str, Trajectory] = {
     **{f"number {text}": record(NUMBER, [_HOP1], text) for text in _NUMBERS},
     **{f"short {text}": record(SHORT, [_HOP1], text) for text in _SHORTS},
     **{f"yes-no {text}": record(YES, [_HOP1], text) for text in ("yes", "Yes.", "no", "yes it is", "yes and no")},
+    **{f"number, {text}": record(OTHER_SCRIPT, [_HOP1], text) for text in ("лев толстой", "«Лев Толстой»", "Лев Толстои", "李 白", "李白", "Лев", "x")},
     **{f"all {text}": record(ALL, [_HOP1], text) for text in ("Port Elm", "Port Elm, Tor Lind", '["P. Elm", "Tor Lind"]',
        '["Tor Lind", "Tor Lind"]', "P. Elm; Oslo; Tor Lind", '["Port Elm", "Tor Lind", "Oslo"]', "")},
     "no answer": record(FULL, [_HOP1, _HOP2, look("more", NOTHING)]),
@@ -175,6 +177,7 @@ RECORDS: dict[str, Trajectory] = {
     "rubrics without nuggets": record(replace(FULL, nuggets=()), [_HOP1, _HOP2], "Port Elm", ["person-12", "x-1", "film-31"]),
     "rubrics, only others cited": record(replace(FULL, nuggets=()), [_HOP1, _HOP2, look("c", CITY)], "Port Elm", ["x-1", "city-2"]),
     "rubrics without documents": record(replace(FULL, nuggets=(), doc_ids=()), [_HOP1, _HOP2], "Port Elm", ["film-31", "person-12"]),
+    "one call of two fails": record(FULL, [both(_HOP1, look("x", PERSON, ok=False, code="E_TOOL")), _HOP2], "Port Elm"),
     "no prompt": replace(record(FULL, [_HOP1, _HOP2], "Port Elm"), prompt=()),
     "prompt without user": replace(record(FULL, [_HOP1, _HOP2], "Port Elm"), prompt=PROMPT[:1]),
     "shows nothing": record(FULL, [replace(_HOP1, messages=()), _HOP2], "Port Elm"),

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agentgym.atomic import write_text
 from agentgym.cli.options import existing_path
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         if args.out is None:
             sys.stdout.write(text)
             return 0
-        _write(args.out, text)
+        write_text(args.out, text)
     message = {"out": str(args.out), "written": written}
     told = f"wrote {written} {WHAT[args.format]} to {args.out}"
     sys.stdout.write((json.dumps(message) if args.json else told) + "\n")
@@ -66,7 +67,7 @@ def _write_folder(folder: Path, trajectories: "Iterator[Trajectory]") -> int:
     folder.mkdir(parents=True, exist_ok=True)
     written = 0
     for trajectory in trajectories:
-        _write(folder / f"{_file_name(trajectory.id)}.json", json.dumps(_written(trajectory, "atif"), ensure_ascii=False))
+        write_text(folder / f"{_file_name(trajectory.id)}.json", json.dumps(_written(trajectory, "atif"), ensure_ascii=False))
         written += 1
     return written
 
@@ -75,9 +76,3 @@ def _file_name(id_: str) -> str:
     """Return a file name for an id; one that had to change, or was too long, ends in a hash that keeps it apart."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", id_).strip(".-")[:80]
     return plain if plain == id_ else f"{plain}-{hashlib.blake2b(id_.encode(), digest_size=4).hexdigest()}"
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

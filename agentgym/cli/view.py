@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+from agentgym.atomic import write_text
 from agentgym.cli.options import existing_path
 from agentgym.cli.parser import whole_number
 
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from agentgym.errors import ConfigError
     from agentgym.rollout import read_trajectories
     from agentgym.rollout.record import to_line, without_gold
-    from agentgym.view import draw_curves, episode_text, write_report, write_text
+    from agentgym.view import draw_curves, episode_text, write_report
 
     written = {}
     if args.curve is not None:

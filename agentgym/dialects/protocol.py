@@ -127,7 +127,7 @@ def split_thought(text: str) -> tuple[str, str, Parsed | None]:
     opened = text.startswith(_THINK, len(text) - len(text.lstrip(BLANKS)))
     if end < 0:
         if opened:
-            return "", "", Parsed(error_code="E_PARSE", error="the think tag is not closed; close it before the call")
+            return "", "", Parsed(error_code="E_PARSE", error="the think tag is not closed; write its closing tag before the call")
         return "", text, None
     thought = text[:end].strip(BLANKS)
     return thought.removeprefix(_THINK).strip(BLANKS), text[end + len(_THINK_END) :], None

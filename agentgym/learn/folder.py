@@ -2,12 +2,12 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from agentgym import schema
+from agentgym.atomic import replacing, write_text
 from agentgym.errors import ConfigError, DataError
 from agentgym.rollout.lock import lock_folder
 from agentgym.rollout.record import cut_partial_line
@@ -85,28 +85,6 @@ def evaluations(path: Path) -> list[dict[str, JSON]]:
     return [{"step": line["step"], **line["metrics"]} for line in lines if line["phase"] == "evaluation"]
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file through a temporary name, so that a kill leaves the old one or the new one."""
-    with _replacing(path) as file:
-        file.write(text)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[TextIO]:
-    """Give a file that takes the place of `path` at the end of the block, unless the block fails."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            yield file
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 def _read_recipe(path: Path) -> str | None:
     try:
         return (path / RECIPE).read_text(encoding="utf-8")
@@ -142,7 +120,7 @@ def _filter_lines(path: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
     if not path.exists():
         return
     cut_partial_line(path)
-    with _replacing(path) as new, path.open(encoding="utf-8") as old:
+    with replacing(path) as new, path.open(encoding="utf-8") as old:
         for number, line in enumerate(old, 1):
             try:
                 kept = keep(json.loads(line))

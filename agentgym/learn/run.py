@@ -13,10 +13,11 @@ from typing import Any
 import torch
 
 from agentgym import config as configs
+from agentgym.atomic import write_text
 from agentgym.errors import ConfigError, DataError
 from agentgym.judges import JudgeConfig
 from agentgym.learn.checkpoint import Checkpoint, CheckpointStore, SavablePolicy, write_folder
-from agentgym.learn.folder import TRAJECTORIES, RunFolder, write_text
+from agentgym.learn.folder import TRAJECTORIES, RunFolder
 from agentgym.learn.learner import LearnConfig, Learner
 from agentgym.learn.sft import WarmStart, demonstration
 from agentgym.rewards.checklist_toml import read_checklists
@@ -26,7 +27,7 @@ from agentgym.rollout.evaluate import EvalConfig, EvalResult, evaluate
 from agentgym.rollout.groups import EnvPool, run_groups, run_groups_async
 from agentgym.rollout.policy import LearnablePolicy, Policy
 from agentgym.rollout.record import TrajectoryWriter, read_trajectories
-from agentgym.rollout.services import Services, judge_for
+from agentgym.rollout.services import Services, judge_for, needing
 from agentgym.seeding import stream
 from agentgym.task import Task
 from agentgym.types import JSON, Group, StepRecord, TokenRows
@@ -147,6 +148,10 @@ class Run:
         for split in (config.train.split, config.evaluation.split):  # a wrong name is said now, not hours later
             self.pool.first.source.split(split)
         tasks = self.pool.first.source.split(config.train.split)
+        self.needs_start = config.loss.kl_coef > 0 or bool(needing(self.suite, "reference"))
+        if self.needs_start and not hasattr(policy, "frozen_copy"):
+            what = ", ".join(needing(self.suite, "reference")) or "the KL term (loss.kl_coef)"
+            raise ConfigError(f"{what}: needs a frozen copy of the policy as reference, and {config.policy!r} has no frozen_copy()")
         setting = "a table [judge], e.g. judge.options.base_url=http://127.0.0.1:8000/v1"
         self.services = Services(self.suite, scorer=policy, judge=judge_for(self.suite, config.judge, tasks, setting))  # pyright: ignore
         self.store = CheckpointStore(out, config.train.keep_checkpoints)
@@ -202,14 +207,14 @@ class Run:
         return found, (f"{names} is damaged; going on from {found.path.name}",) if later and found else ()
 
     def _load_start(self) -> None:
-        """Load the weights that learning began with: the reference of a KL term is a copy of them."""
-        if not self.config.sft.steps or self.config.loss.kl_coef == 0:
+        """Load the weights that learning began with: the reference of a KL term or a score is a copy of them."""
+        if not self.config.sft.steps or not self.needs_start:
             return
         start = self.store.latest("warmstart")
         if start is None or start.step < self.config.sft.steps:
             raise DataError(
                 f"{self.store.folder}/warmstart-{self.config.sft.steps:06d} is missing or damaged, and the KL term "
-                "(loss.kl_coef) needs it; restore it, or choose another --out"
+                "(loss.kl_coef) or a score that asks for a reference needs it; restore it, or choose another --out"
             )
         self.policy.load(start.model)
 
@@ -248,6 +253,8 @@ class Run:
             progress = min(1.0, group["key"][1] / max(1, c.train.steps - 1))
             return run_groups_async(self.pool, policy, tasks, progress=progress, **settings, **group)
 
+        start = self.policy.frozen_copy() if self.needs_start else None
+        self.services.reference = start
         return Learner(
             c,
             self.policy,
@@ -255,7 +262,7 @@ class Run:
             self.pool.first.source,
             complete=self.services.complete,
             measures=self.services.metrics,
-            reference=self.policy.frozen_copy() if c.loss.kl_coef > 0 else None,
+            reference=start if c.loss.kl_coef > 0 else None,
             margin=lambda w: self.suite.bounds(turn_factor=w).margin,
             tokens_per_episode=warm.tokens_per_episode if warm else 0.0,
             cpu_s=warm.cpu_s if warm else 0.0,

@@ -1,5 +1,6 @@
 """Runs one episode: policy and environment take turns, the ledger records every token."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -40,6 +41,22 @@ class SamplingConfig:
             raise ConfigError(f"sampling.oracle_noise is {self.oracle_noise}; allowed: 0 to 1")
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a branch begins: in the middle of another episode."""
+
+    snapshot: bytes
+    """Of the environment, with the branch's own key of random streams (`agentgym.rollout.branch.rekeyed`)."""
+    ids: tuple[int, ...]
+    """The ledger's ids up to where the branch's first completion begins; empty for policies without tokens."""
+    parent: tuple[str, int]
+    """(trajectory id, turn): the first turn of the branch's own."""
+
+
+Keep = Callable[[int, bytes], None]
+"""Takes (n, snapshot) after the first n turns of an episode that goes on."""
+
+
 async def run_episode(
     env: ToolEnv,
     batcher: Batcher,
@@ -48,6 +65,9 @@ async def run_episode(
     sampling: SamplingConfig,
     group_id: str = "",
     progress: float | None = None,
+    *,
+    start: Start | None = None,
+    keep: Keep | None = None,
 ) -> Trajectory:
     """Run one episode to its end and return its record; never raises for what happens inside it.
 
@@ -59,18 +79,26 @@ async def run_episode(
         sampling: Temperature and token limits.
         group_id: Recorded on the trajectory.
         progress: Of training, 0 to 1, for suites with a schedule.
+        start: For a branch: go on from a snapshot. The turns before it are in the record, but not in its spans: their
+            tokens are context.
+        keep: Is handed a snapshot after every turn of its own that the episode outlives.
     """
     policy, member = batcher.policy, key[-1] if key else 0
     episode = "/".join(f"{part:06d}" for part in key)
     ledger: TokenLedger | None = None
-    version, entropies = 0, []
+    version, entropies = 0, [()] * (start.parent[1] if start else 0)
     try:
-        scheduled = {"progress": progress} if env.suite.is_scheduled else {}
-        env.reset(options={"task": task, "key": key, **scheduled})
         renderer = getattr(policy, "renderer", None)
+        if start is not None:
+            env.restore(start.snapshot)
+        else:
+            scheduled = {"progress": progress} if env.suite.is_scheduled else {}
+            env.reset(options={"task": task, "key": key, **scheduled})
         if renderer is not None:
-            ledger = TokenLedger(renderer.start(env.messages, env.specs))
+            ledger = TokenLedger(start.ids if start else renderer.start(env.messages, env.specs))
         while not env.ended:
+            if keep is not None and env.n_turns > (start.parent[1] if start else 0):
+                keep(env.n_turns, env.snapshot())
             request = _request(env, policy, ledger, episode, key, sampling)
             if request is None:
                 env.end("max_tokens")
@@ -87,14 +115,18 @@ async def run_episode(
             if ledger is not None and renderer is not None and not env.ended:
                 ledger.appended(renderer.extend(env.last_messages, completion.token_ids))
     except Exception as error:  # noqa: BLE001 (one sibling's failure never stops a group)
-        return _failed(env, task, key, group_id, error)
+        record = _failed(env, task, key, group_id, error)
+        return replace(record, parent=start.parent) if start else record
     finally:
         policy.release([episode])
     segments = (ledger.segment(),) if ledger is not None and ledger.spans else ()
     record = env.trajectory
     turns = tuple(replace(t, entropies=e) if e else t for t, e in zip(record.turns, entropies, strict=True))
     record = replace(record, turns=turns)
-    return replace(record, segments=segments, group_id=group_id, member=member, policy_version=version, seed=key)
+    parent = start.parent if start else None
+    return replace(
+        record, segments=segments, group_id=group_id, member=member, policy_version=version, seed=key, parent=parent
+    )
 
 
 def _request(

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agentgym.atomic import write_text
 from agentgym.env import ToolEnv
 from agentgym.errors import ConfigError, DataError
 from agentgym.jsonl import parse_json
@@ -269,9 +270,7 @@ def _read(path: Path) -> dict[str, JSON]:
 
 
 def _write(path: Path, body: JSON) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(body, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps(body, indent=1, sort_keys=True) + "\n")
 
 
 def measures_of(trajectory: Trajectory) -> dict[str, float]:

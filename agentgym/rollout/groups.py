@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -12,7 +13,7 @@ from agentgym.env import ToolEnv
 from agentgym.errors import ConfigError, suggestion
 from agentgym.rewards import Suite
 from agentgym.rollout.batcher import Batcher
-from agentgym.rollout.episode import SamplingConfig, run_episode
+from agentgym.rollout.episode import Keep, SamplingConfig, Start, run_episode
 from agentgym.rollout.policy import Policy
 from agentgym.task import Task
 from agentgym.tools.waiting import run_waiting
@@ -65,6 +66,54 @@ def check_arguments(env_id: str, kwargs: Mapping[str, Any]) -> None:
             raise ConfigError(f"{env_id} takes no argument {name!r}; allowed: {allowed}{suggestion(name, parameters)}")
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One episode to run."""
+
+    task: Task
+    key: tuple[int, ...]
+    """Of all its randomness: (run, step, group, member), and for branches what tells them apart."""
+    group_id: str
+    start: Start | None = None
+    """Where a branch begins."""
+    keep: Keep | None = None
+    """Is handed snapshots."""
+
+
+async def run_jobs(
+    pool: EnvPool,
+    policy: Policy,
+    jobs: Sequence[Job],
+    *,
+    sampling: SamplingConfig | None = None,
+    concurrency: int = 0,
+    max_wait_s: float = 30.0,
+    on_trajectory: OnTrajectory | None = None,
+    progress: float | None = None,
+) -> list[Trajectory]:
+    """Run episodes and return their records in the order of the jobs; see `run_groups_async` for the arguments."""
+    sampling, batcher = sampling or SamplingConfig(), Batcher(policy, max_wait_s)
+    records: dict[int, Trajectory] = {}
+    queue = iter(enumerate(jobs))
+
+    async def work() -> None:
+        for i, job in queue:
+            env = pool.take()
+            record = await run_episode(
+                env, batcher, job.task, job.key, sampling, job.group_id, progress, start=job.start, keep=job.keep
+            )
+            pool.give(env)
+            records[i] = record
+            if on_trajectory is not None:
+                on_trajectory(record)
+        batcher.leave()
+
+    n_workers = min(concurrency or len(jobs), len(jobs))
+    batcher.enter(n_workers)
+    await asyncio.gather(*(work() for _ in range(n_workers)))
+    return [records[i] for i in range(len(jobs))]
+
+
 async def run_groups_async(
     pool: EnvPool,
     policy: Policy,
@@ -78,6 +127,7 @@ async def run_groups_async(
     on_trajectory: OnTrajectory | None = None,
     done: Mapping[tuple[int, int], Trajectory] | None = None,
     progress: float | None = None,
+    keeper: Callable[[int, int], Keep] | None = None,
 ) -> list[Group]:
     """Run `group_size` episodes of every task.
 
@@ -94,6 +144,7 @@ async def run_groups_async(
         on_trajectory: Called with every new record as soon as its episode ends.
         done: Records by (group, member) that need not run again.
         progress: Of training, 0 to 1, for suites with a schedule.
+        keeper: (group, member) -> what takes the snapshots of that episode (`agentgym.rollout.branch`).
 
     Returns:
         One Group per task, in order; a crashed sibling is a Trajectory with its end_reason.
@@ -102,25 +153,17 @@ async def run_groups_async(
         raise ConfigError(f"group_size is {group_size}; allowed: 1 or more")
     if concurrency < 0:
         raise ConfigError(f"concurrency is {concurrency}; allowed: 0 (all episodes at once) or more")
-    sampling, batcher = sampling or SamplingConfig(), Batcher(policy, max_wait_s)
     records: dict[tuple[int, int], Trajectory] = dict(done or {})
-    jobs = [(g, m) for g in range(len(tasks)) for m in range(group_size) if (g, m) not in records]
-    queue = iter(jobs)
-
-    async def work() -> None:
-        for g, m in queue:
-            env = pool.take()
-            group_id = f"{key[0]}/{key[1]}/{g}"
-            record = await run_episode(env, batcher, tasks[g], (*key, g, m), sampling, group_id, progress)
-            pool.give(env)
-            records[g, m] = record
-            if on_trajectory is not None:
-                on_trajectory(record)
-        batcher.leave()
-
-    n_workers = min(concurrency or len(jobs), len(jobs))
-    batcher.enter(n_workers)
-    await asyncio.gather(*(work() for _ in range(n_workers)))
+    places = [(g, m) for g in range(len(tasks)) for m in range(group_size) if (g, m) not in records]
+    jobs = [
+        Job(tasks[g], (*key, g, m), f"{key[0]}/{key[1]}/{g}", keep=keeper(g, m) if keeper is not None else None)
+        for g, m in places
+    ]
+    found = await run_jobs(
+        pool, policy, jobs, sampling=sampling, concurrency=concurrency, max_wait_s=max_wait_s,
+        on_trajectory=on_trajectory, progress=progress,
+    )  # fmt: skip
+    records |= dict(zip(places, found, strict=True))
     return [
         Group(f"{key[0]}/{key[1]}/{g}", task.id, tuple(records[g, m] for m in range(group_size)))
         for g, task in enumerate(tasks)

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from agentgym.atomic import clear_abandoned
 from agentgym.errors import ConfigError
 
 try:
@@ -15,6 +16,8 @@ except ImportError:  # Windows: two processes in one folder are not told apart t
 
 def lock_folder(path: Path, work: str) -> TextIO | None:
     """Return an open file that nobody else can lock while it is open; a killed process lets go by itself.
+
+    Temporary files that killed writers left in the folder are taken away.
 
     Args:
         path: The folder; it must be there.
@@ -33,6 +36,7 @@ def lock_folder(path: Path, work: str) -> TextIO | None:
         raise ConfigError(f"{path}: another process is {work} there; wait for it, or choose another --out") from None
     except OSError:  # a file system without locks
         return file
+    clear_abandoned(path)
     return file
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agentgym import schema
+from agentgym.atomic import replacing
 from agentgym.errors import ConfigError, DataError
 from agentgym.jsonl import parse_json, read_lines
 from agentgym.types import JSON, Message, Trajectory
@@ -49,12 +50,9 @@ def to_line(trajectory: Trajectory) -> str:
 
 def write_trajectories(path: Path, trajectories: Iterable[Trajectory]) -> None:
     """Write a whole file through a temporary name, so that a crash leaves the old one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with temporary.open("w", encoding="utf-8") as file:
+    with replacing(path) as file:
         for trajectory in trajectories:
             file.write(to_line(trajectory) + "\n")
-    temporary.replace(path)
 
 
 def read_trajectories(path: Path) -> Iterator[Trajectory]:

@@ -23,23 +23,25 @@ class Services:
         *,
         scorer: Scorer | None = None,
         judge: JudgeService | None = None,
+        reference: Scorer | None = None,
     ) -> None:
         """Hold the services of a suite; those that it does not need are never called."""
-        self.suite, self.scorer, self.judge = suite, scorer, judge
+        self.suite, self.scorer, self.judge, self.reference = suite, scorer, judge, reference
         self._told: dict[str, float] = {}
         self._notes: list[str] = []
 
     @property
     def needed(self) -> bool:
-        """Whether the suite leaves scores open; False where it asks for a scorer and there is none (they stay open)."""
-        needs = frozenset().union(*(self.suite.components[name].needs for name in self.suite.deferred))
-        return bool(self.suite.deferred) and ("scorer" not in needs or self.scorer is not None)
+        """Whether the suite leaves scores open; False where it asks for a model that is not there (they stay open)."""
+        models = {"scorer": self.scorer, "reference": self.reference}
+        missing = any(model is None and needing(self.suite, kind) for kind, model in models.items())
+        return bool(self.suite.deferred) and not missing
 
     def complete(self, trajectories: Sequence[Trajectory]) -> list[Trajectory]:
         """Return `Suite.complete` of a batch; what the services warn about is kept for `notes`."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
-            done = self.suite.complete(trajectories, scorer=self.scorer, judge=self.judge)
+            done = self.suite.complete(trajectories, scorer=self.scorer, judge=self.judge, reference=self.reference)
         self._notes += [str(warning.message) for warning in caught]
         return done
 
@@ -92,8 +94,13 @@ def judge_for(suite: Suite, config: JudgeConfig | None, tasks: Iterable[Task], s
     raise ConfigError(f"reward {suite.name}: {', '.join(asking)} ask a judge; say which with {setting}{problem}")
 
 
+def needing(suite: Suite, kind: str) -> list[str]:
+    """Return the deferred components of a suite that ask for a service: "scorer", "reference" or "judge"."""
+    return [name for name in suite.deferred if kind in suite.components[name].needs]
+
+
 def check_scorer(suite: Suite, scorer: Scorer | None, setting: str) -> None:
-    """Refuse a reward whose scores would stay open for want of log-probabilities.
+    """Refuse a reward whose scores an evaluation would leave open for want of log-probabilities.
 
     Args:
         suite: the reward.
@@ -101,9 +108,15 @@ def check_scorer(suite: Suite, scorer: Scorer | None, setting: str) -> None:
         setting: how a user names one, for the message.
 
     Raises:
-        ConfigError: The suite needs a scorer and there is none.
+        ConfigError: The suite needs a scorer and there is none, or a reference, which only training has.
     """
-    asking = [n for n in suite.deferred if "scorer" in suite.components[n].needs] if scorer is None else []
+    if comparing := needing(suite, "reference"):
+        raise ConfigError(
+            f"reward {suite.name}: {', '.join(comparing)} needs a reference to compare the policy with. Training has one"
+            f" (the weights that learning began with), an evaluation has not: choose a reward without {' and '.join(comparing)},"
+            " or score its records with Suite.complete(records, scorer=..., reference=...)"
+        )
+    asking = needing(suite, "scorer") if scorer is None else []
     if asking:
         raise ConfigError(
             f"reward {suite.name}: {', '.join(asking)} need the log-probabilities of a model, which this policy does not"
@@ -118,7 +131,7 @@ def abstained(trajectory: Trajectory) -> bool:
 
 
 def _asking(suite: Suite, tasks: Iterable[Task]) -> list[str]:
-    asking = [n for n in suite.deferred if "judge" in suite.components[n].needs]
+    asking = needing(suite, "judge")
     of_tasks = [n for n in asking if "gold.checklist" in suite.components[n].needs]
     if of_tasks and not any(criterion.kind == "judge" for task in tasks for criterion in task.gold.checklist):
         asking = [n for n in asking if n not in of_tasks]

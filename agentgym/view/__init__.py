@@ -1,7 +1,7 @@
 """Views: terminal rendering, the static report of a run, learning curves. They read records; they compute nothing."""
 
 from agentgym.view.curve import draw_curves
-from agentgym.view.report import write_report, write_text
+from agentgym.view.report import write_report
 from agentgym.view.terminal import comparison_table, episode_text, evaluation_table, progress_line
 
 __all__ = [
@@ -11,5 +11,4 @@ __all__ = [
     "evaluation_table",
     "progress_line",
     "write_report",
-    "write_text",
 ]

@@ -4,7 +4,6 @@ import base64
 import hashlib
 import inspect
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agentgym import hooks
+from agentgym.atomic import write_text
 from agentgym.errors import AgentGymError, DataError
 from agentgym.types import JSON
 from agentgym.view.charts import charts, component_rows
@@ -101,14 +101,6 @@ def render(data: Mapping[str, JSON]) -> str:
         "DATA": json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
     }
     return re.sub("@@([A-Z]+)@@", lambda m: parts[m.group(1)], (page / "report.html").read_text(encoding="utf-8"))
-
-
-def write_text(target: Path, text: str) -> None:
-    """Write a file through a temporary name beside it; folders on the way are made."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    temporary.replace(target)
 
 
 def _advantages(folder: Folder) -> dict[str, Any]:
