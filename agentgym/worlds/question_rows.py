@@ -5,6 +5,7 @@ share fields or use different ones, so no row needs to say which it is. Gold tha
 `meta["gold_unit"]` says what `gold.doc_ids` names ("passage", "sentence", "title", "paragraph" or "none").
 """
 
+import difflib
 import hashlib
 import json
 import re
@@ -23,6 +24,11 @@ _SENTENCE_SOURCES = ("ecm_sentences",)
 """Values of "source" whose gold passages are single sentences."""
 _CHAINS = ("compositional", "inference")
 """Types of 2Wiki questions whose evidences form one chain."""
+_OPTIONAL = (
+    *("aliases", "answer_aliases", "context", "decomposition", "evidences", "evidences_id", "gold_passages", "hops"),
+    *("level", "metadata", "paragraphs", "question_decomposition", "source", "supporting_facts", "type"),
+)
+"""Fields that a row may lack, so that a misspelt one would pass without a word."""
 _STEP = re.compile(r"#(\d+)")
 _MUSIQUE_KIND = re.compile(r"(\dhop\d?)__")
 
@@ -82,6 +88,16 @@ def row_passages(row: Row, where: str) -> Iterator[Passage]:
 def _with_metadata(row: Row) -> Row:
     """Return a row joined with the data set's own fields, which FlashRAG keeps under "metadata"."""
     return {**row["metadata"], **row} if isinstance(row.get("metadata"), dict) else row
+
+
+def misspelt(row: Row) -> dict[str, str]:
+    """Return the fields that look like an optional field which the row lacks, with the name they come near to."""
+    found = {}
+    for name in row.keys() - {*_OPTIONAL, *ANSWER_FIELDS, "id", "_id", "question"}:
+        near = difflib.get_close_matches(name, _OPTIONAL, n=1, cutoff=0.85)
+        if near and near[0] not in row:
+            found[name] = near[0]
+    return found
 
 
 def text_field(row: Row, name: str, where: str) -> str:

@@ -5,6 +5,7 @@ The smallest row of an own file is {"question": "…", "answer": "…"} or {"que
 """
 
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from agentgym.errors import ConfigError, DataError, suggestion
 from agentgym.jsonl import json_type, open_bytes, read_lines, read_objects
 from agentgym.task import Task
 from agentgym.types import Passage
-from agentgym.worlds.question_rows import ANSWER_FIELDS, Row, row_passages, row_task
+from agentgym.worlds.question_rows import ANSWER_FIELDS, Row, misspelt, row_passages, row_task
 
 FORMATS: dict[str, tuple[tuple[str, ...], ...]] = {
     "auto": (),
@@ -92,8 +93,11 @@ def read_tasks(path: str | Path, format: str = "auto") -> FileTasks:
     path = Path(path)
     tasks: list[Task] = []
     lines: dict[str, int] = {}
+    unread: dict[str, str] = {}
     for line, row in _rows(path):
         where = f"{path}:{line}"
+        for name, near in misspelt(row).items():
+            unread.setdefault(name, f"{where}: field {name!r} is not read; did you mean {near!r}?")
         for group in FORMATS[format]:
             if not any(name in row for name in group):
                 raise DataError(
@@ -110,6 +114,8 @@ def read_tasks(path: str | Path, format: str = "auto") -> FileTasks:
         tasks.append(task)
     if not tasks:
         raise DataError(f'{path}: no questions found; write one JSON object a line: {{"question": "…", "answer": "…"}}')
+    for told in unread.values():
+        warnings.warn(told, UserWarning)
     return FileTasks(tasks, str(path))
 
 

@@ -139,6 +139,15 @@ def test_open_domain_files(tmp_path: Path) -> None:
     assert (flashrag.question, flashrag.kind, flashrag.gold.answers) == ("q", "bridge", (Answer("a"),))
 
 
+def test_a_misspelt_optional_field_is_told_once(tmp_path: Path) -> None:
+    rows = [{"question": f"Where is {i}?", "answer": "a", "gold_pasages": ["d"], "context_passages": []} for i in range(3)]
+    path = tmp_path / "q.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    with pytest.warns(UserWarning) as told:
+        read_tasks(path)
+    assert [str(w.message) for w in told] == [f"{path}:1: field 'gold_pasages' is not read; did you mean 'gold_passages'?"]
+
+
 def test_gzip(tmp_path: Path) -> None:
     for name, text in (("a.jsonl.gz", json.dumps(HOTPOT)), ("b.json.gz", json.dumps([HOTPOT]))):
         (tmp_path / name).write_bytes(gzip.compress(text.encode()))
