@@ -86,7 +86,8 @@ async def run_episode(
     policy, member = batcher.policy, key[-1] if key else 0
     episode = "/".join(f"{part:06d}" for part in key)
     ledger: TokenLedger | None = None
-    version, entropies = 0, [()] * (start.parent[1] if start else 0)
+    version = 0
+    entropies: list[tuple[float, ...]] = [()] * (start.parent[1] if start else 0)
     try:
         renderer = getattr(policy, "renderer", None)
         if start is not None:
