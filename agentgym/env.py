@@ -1,6 +1,5 @@
 """`ToolEnv`: a Gymnasium environment made of tasks, tools over some state, and a reward suite."""
 
-import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,14 +10,14 @@ import numpy as np
 
 from agentgym import hooks, schema
 from agentgym.dialects import Dialect, Parsed
-from agentgym.episode import Episode, digest, limits_of
+from agentgym.episode import Episode, digest, key_of, limits_of
 from agentgym.errors import ConfigError, EnvError, ResetNeededError, ServiceError, suggestion
 from agentgym.rewards import LATE_ENDS, Suite, as_info, build_suite
 from agentgym.sanitize import clip_action
-from agentgym.seeding import stream
 from agentgym.spaces import UnicodeText
 from agentgym.task import Limits, Task, TaskSource
-from agentgym.tools import Tool, Toolbox, ToolContext
+from agentgym.tools import Tool, Toolbox
+from agentgym.tools.services import EpisodeServices
 from agentgym.tools.toolbox import copy_state, only_tools
 from agentgym.tools.waiting import run_at_once, run_waiting
 from agentgym.types import JSON, DocRef, Message, ToolCall, ToolResult, Trajectory, Turn
@@ -37,7 +36,8 @@ class ToolEnv(gym.Env[str, str]):
     """
 
     metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012 (gymnasium declares it so)
-    can_snapshot: ClassVar[bool] = True
+    can_snapshot: bool = True
+    """False where a tool keeps something outside of the state: a process, a server."""
     example_actions: ClassVar[tuple[str, ...]] = ("",)
     """Valid actions in the tags dialect; the action space samples from them."""
     default_limits: ClassVar[Limits] = Limits()
@@ -77,10 +77,12 @@ class ToolEnv(gym.Env[str, str]):
         self.limits = limits_of(limits, self.default_limits, [t.name for t in tools], env_id)
         self.toolbox = Toolbox(tools, self.limits)
         self.specs = tuple(t.spec for t in tools)
-        self._waits = any(t.is_async or t.spec.timeout_s is not None for t in tools)
+        self._waits = any(t.waits for t in tools)
+        self.can_snapshot = type(self).can_snapshot and not any(t.live for t in tools)
         self.action_space = UnicodeText(max_length=1 << 17, examples=self.example_actions)
         self.observation_space = UnicodeText(max_length=1 << 17)
         self._episode: Episode | None = None
+        self._services = EpisodeServices()
 
     # ---- what a family says -----------------------------------------------------------------------
 
@@ -156,11 +158,11 @@ class ToolEnv(gym.Env[str, str]):
         if not isinstance(task, Task):
             raise ConfigError(f"{self.env_id}.reset: options['task'] must be a Task or a task id, not {task!r:.80}")
         self.check_task(task)
-        key = _key(key, self.env_id) if key is not None else (int(self.np_random.integers(2**31)),)
+        key = key_of(key, self.env_id) if key is not None else (int(self.np_random.integers(2**31)),)
         episode = Episode(task, key, task.limits or self.limits, (), self.initial_state(task), progress=progress)
         episode.state_hash = digest(episode.state)
         self._begin(episode)
-        limits = copy.deepcopy(schema.to_json(episode.limits))  # infos must not share objects
+        limits = copy_state(schema.to_json(episode.limits))  # infos must not share objects
         info = {"task_id": task.id, "tools": tuple(s.name for s in self.specs), "limits": limits}
         return "\n\n".join(m.text for m in episode.prompt), info
 
@@ -174,7 +176,8 @@ class ToolEnv(gym.Env[str, str]):
         episode.prompt = self.prompt(episode.task)
         episode.open_state(self.scored_state)
         episode.scoring = self.suite.start(episode.view)
-        self._services = self.services(episode.task)
+        self._services.close()
+        self._services = EpisodeServices(self.services(episode.task))
         self._episode = episode
 
     def step(self, action: str) -> tuple[str, SupportsFloat, bool, bool, dict[str, Any]]:
@@ -227,18 +230,14 @@ class ToolEnv(gym.Env[str, str]):
     async def _call_each(self, episode: Episode, calls: Sequence[ToolCall]) -> tuple[ToolResult, ...]:
         results = []
         for n, call in enumerate(calls):
-            context = ToolContext(
-                state=episode.state,
-                rng=lambda n=n: stream(*episode.key, "tool", len(episode.turns), n),
-                services=self._services,
-            )
+            context = episode.context(n, self._services)
             result = await self.toolbox.run(call, context, episode.used, episode.limits)
             episode.state = context.state
             episode.use(result)
             if result.ok:
                 if result.documents:
-                    shown = self.show(result.documents, episode.limits.max_result_chars)
-                    result = replace(result, documents=episode.mark_seen(shown))
+                    shown = episode.mark_seen(self.show(result.documents, episode.limits.max_result_chars))
+                    result = result if shown == result.documents else replace(result, documents=shown)
                 self.absorb(episode.state, call, result)
             results.append(result)
             if result.ok and self.toolbox.is_final(call.name):
@@ -265,7 +264,7 @@ class ToolEnv(gym.Env[str, str]):
 
     def _score(self, episode: Episode) -> tuple[str, float, bool, bool, dict[str, Any]]:
         scores = self.suite.score_turn(episode.view, episode.scoring)
-        gained = sum((s.value for s in scores.values()), 0.0)
+        gained = sum([s.value for s in scores.values()], 0.0)
         turn = episode.turns[-1] = replace(episode.turns[-1], scores=scores, reward=gained)
         shown = dict(scores)
         if not episode.ended and (reason := self.suite.stop(episode.view, episode.scoring)):
@@ -273,20 +272,21 @@ class ToolEnv(gym.Env[str, str]):
         if episode.ended:
             episode.scores = self.suite.score_trajectory(episode.view, episode.scoring)
             shown.update(episode.scores)
+            self._services.close()
         info = {
             "action": {
                 "kind": "invalid" if turn.error_code else (turn.calls[0].name if turn.calls else "none"),
                 "error_code": turn.error_code or next((r.code for r in turn.results if r.code), ""),
             },
-            "docs_new": sum(not d.seen_before for r in turn.results for d in r.documents),
+            "docs_new": sum([not d.seen_before for r in turn.results for d in r.documents]),
             "budget_left": {n: b - episode.used.get(n, 0) for n, b in episode.limits.tool_budgets.items()},
             "rewards": as_info(shown),
-            "deferred": tuple(n for n, s in shown.items() if s.deferred),
+            "deferred": tuple([n for n, s in shown.items() if s.deferred]),
             "state_hash": turn.state_hash_after,
             "end_reason": episode.end_reason,
         }
-        observation = "\n".join(m.text for m in turn.messages)
-        total, truncated = sum((s.value for s in shown.values()), 0.0), episode.ended and not episode.terminated
+        observation = "\n".join([m.text for m in turn.messages])
+        total, truncated = sum([s.value for s in shown.values()], 0.0), episode.ended and not episode.terminated
         return observation, total, episode.terminated, truncated, info
 
     def end(self, reason: str, error: str = "") -> None:
@@ -301,6 +301,7 @@ class ToolEnv(gym.Env[str, str]):
         episode = self._running("end")
         episode.close(reason, terminated=False)
         episode.error = error
+        self._services.close()
         episode.scores = self.suite.score_trajectory(episode.view, episode.scoring)
 
     # ---- records ----------------------------------------------------------------------------------
@@ -381,6 +382,10 @@ class ToolEnv(gym.Env[str, str]):
         """Return the conversation as text in render mode "ansi"."""
         return "\n\n".join(f"[{m.role}] {m.text}" for m in self.messages) if self.render_mode == "ansi" else None
 
+    def close(self) -> None:
+        """Close what tools opened in the current episode."""
+        self._services.close()
+
     def _begun(self, what: str) -> Episode:
         if self._episode is None:
             raise ResetNeededError(f"{self.env_id}.{what}: call reset() first")
@@ -391,10 +396,3 @@ class ToolEnv(gym.Env[str, str]):
         if episode.ended:
             raise ResetNeededError(f"{self.env_id}.{what}: the episode is over ({episode.end_reason}); call reset()")
         return episode
-
-
-def _key(key: Any, env_id: str) -> tuple[int | str, ...]:
-    parts = tuple(key) if isinstance(key, list | tuple) else (key,)
-    if not all(isinstance(part, int | str | np.integer) for part in parts):
-        raise ConfigError(f"{env_id}.reset: options['key'] must be whole numbers and strings, not {key!r:.80}")
-    return tuple(part if isinstance(part, str) else int(part) for part in parts)

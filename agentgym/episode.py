@@ -4,14 +4,20 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import numpy as np
 
 from agentgym import schema
 from agentgym.errors import ConfigError, DataError, EnvError, suggestion
 from agentgym.rewards import EpisodeView, Suite
 from agentgym.rewards.changes import applied, diff
 from agentgym.rewards.replay import PROGRESS
+from agentgym.seeding import stream
 from agentgym.task import Limits, Task
+from agentgym.tools.services import EpisodeServices
+from agentgym.tools.tool import EPOCH, ToolContext
 from agentgym.tools.toolbox import copy_state
 from agentgym.types import JSON, Change, DocRef, Message, Score, ToolCall, ToolResult, Trajectory, Turn
 
@@ -55,6 +61,8 @@ class Episode:
     """Progress of training, where the collector gave it."""
     scoring: Any = None
     """The suite's private state: rebuilt by replay, never stored."""
+    clock: datetime = EPOCH
+    """When the episode begins, for tools: `Task.meta["now"]`, or a fixed Monday."""
 
     @property
     def ended(self) -> bool:
@@ -79,12 +87,24 @@ class Episode:
 
     def open_state(self, key: str | None) -> None:
         """Begin to keep the part of the state that rewards read; a restored episode knows how it began."""
-        self.scored_key = key
+        self.scored_key, self.clock = key, clock_of(self.task)
         if key is None:
             return
         if self.initial is None:
             self.initial = copy_state(self._scored_part())
         self.scored = self.initial
+
+    def context(self, call: int, services: EpisodeServices) -> ToolContext:
+        """Return what the tool of the `call`-th call of this turn may see: state, random stream, clock, services."""
+        key, turn = self.key, len(self.turns)  # not self: gold must not be reachable
+        return ToolContext(
+            state=self.state,
+            rng=lambda: stream(*key, "tool", turn, call),
+            services=services,
+            task_id=self.task.id,
+            turn=turn,
+            now=self.clock + timedelta(minutes=turn, seconds=call),
+        )
 
     def settle(self, results: Sequence[ToolResult]) -> tuple[str, tuple[Change, ...]]:
         """Note what a turn did to the state; return the hash before it, and the changes that rewards may read."""
@@ -120,8 +140,11 @@ class Episode:
 
     def mark_seen(self, documents: Sequence[DocRef]) -> tuple[DocRef, ...]:
         """Return the documents with those marked that an earlier result showed."""
-        marked = tuple(DocRef(d.id, d.title, d.text, d.rank, d.score, d.id in self.seen) for d in documents)
-        self.seen.update(d.id for d in documents)
+        seen = self.seen
+        marked = tuple(
+            [d if d.seen_before == (d.id in seen) else DocRef(d.id, d.title, d.text, d.rank, d.score, d.id in seen) for d in documents]
+        )
+        seen.update([d.id for d in documents])
         return marked
 
     def apply_limits(self, error_code: str, calls: Sequence[ToolCall], results: Sequence[ToolResult]) -> None:
@@ -244,9 +267,36 @@ def limits_of(given: Limits | Mapping[str, Any] | None, default: Limits, tools: 
     return given
 
 
+def key_of(key: Any, env_id: str) -> tuple[int | str, ...]:
+    """Return the key of an episode's random streams. Raises ConfigError for anything but whole numbers and strings."""
+    parts = tuple(key) if isinstance(key, list | tuple) else (key,)
+    if not all(isinstance(part, int | str | np.integer) for part in parts):
+        raise ConfigError(f"{env_id}.reset: options['key'] must be whole numbers and strings, not {key!r:.80}")
+    return tuple(part if isinstance(part, str) else int(part) for part in parts)
+
+
+def clock_of(task: Task) -> datetime:
+    """Return when a task's episode begins: `meta["now"]`, an ISO date and time (UTC unless it says so), or EPOCH.
+
+    Raises:
+        ConfigError: It is written otherwise.
+    """
+    given = task.meta.get("now")
+    if given is None:
+        return EPOCH
+    try:
+        moment = datetime.fromisoformat(given)
+    except (TypeError, ValueError):
+        raise ConfigError(f"task {task.id!r}: meta['now'] is {given!r:.80}; write e.g. '2026-01-05T09:00:00+00:00'") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
 def canonical(value: JSON) -> str:
     """Return the one JSON text of a value: sorted keys, no spaces, ASCII."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return _CANONICAL.encode(value)
 
 
 def digest(value: JSON) -> str:

@@ -49,9 +49,25 @@ TRAJECTORY_FORMATS: Registry[Callable[..., Any]] = Registry("trajectory-format")
 RECIPES: Registry[Callable[..., Any]] = Registry("recipe")
 """`(config: agentgym.credit.CreditConfig, **options) -> agentgym.credit.Recipe`: how scores become advantages"""
 
+SINKS: Registry[Callable[..., Any]] = Registry("sink")
+"""`(out: Path, recipe: Mapping) -> agentgym.view.sinks.Sink`: a dashboard that takes a run's metrics (`log_to`)"""
+
+SANDBOXES: Registry[Callable[..., Any]] = Registry("sandbox")
+"""`(limits, **options) -> agentgym.sandbox.Sandbox`"""
+
 DIALECTS.add("tags", "agentgym.dialects.tags:TagsDialect")
 DIALECTS.add("json", "agentgym.dialects.json_calls:JsonDialect")
+DIALECTS.add("chat", "agentgym.dialects.chat:ChatDialect")
 RETRIEVERS.add("bm25", "agentgym.retrieval.bm25:BM25Retriever.from_passages")
+RETRIEVERS.add("tantivy", "agentgym.retrieval.tantivy_backend:TantivyRetriever.from_passages")
+RETRIEVERS.add("dense", "agentgym.retrieval.dense:DenseRetriever.from_passages")
+RETRIEVERS.add("hybrid", "agentgym.retrieval.fusion:HybridRetriever.from_passages")
+SINKS.add("tensorboard", "agentgym.view.sinks:TensorboardSink")
+SINKS.add("wandb", "agentgym.view.sinks:WandbSink")
+SINKS.add("trackio", "agentgym.view.sinks:TrackioSink")
+SANDBOXES.add("bubblewrap", "agentgym.sandbox.bubblewrap:BubblewrapSandbox")
+SANDBOXES.add("process", "agentgym.sandbox.process:ProcessSandbox")
+SANDBOXES.add("docker", "agentgym.sandbox.docker:DockerSandbox")
 JUDGES.add("rule", "agentgym.judges.rules:RuleJudge")
 JUDGES.add("program", "agentgym.judges.rules:ProgramJudge")
 JUDGES.add("stub", "agentgym.judges.rules:StubJudge")
@@ -60,6 +76,8 @@ TRAJECTORY_FORMATS.add("cm2", "agentgym.rewards.cm2:read_cm2")
 TRAJECTORY_FORMATS.add("agentgym", "agentgym.rollout.record:read_trajectories")
 TRAJECTORY_FORMATS.add("atif", "agentgym.interop.atif:read_atif")
 TRAJECTORY_FORMATS.add("search_r1", "agentgym.interop.search_r1:read_search_r1")
+TRAJECTORY_FORMATS.add("trl", "agentgym.interop.trainer_logs:read_trl")
+TRAJECTORY_FORMATS.add("verl", "agentgym.interop.trainer_logs:read_verl")
 TRAJECTORY_FORMATS.add("chat", "agentgym.interop.chat_jsonl:read_chat")
 for _module, _names in {
     "recipes": ("turn_grpo", "grpo", "per_index"),
@@ -68,6 +86,8 @@ for _module, _names in {
     "turns": ("igpo", "matchtir", "cm2", "gigpo", "empg"),
     "vector": ("mrn", "gdpo"),
     "later": ("spae", "ppr", "prime", "rank_grpo", "ggpo", "prl", "p2s", "frozen", "discount_schedule"),
+    "counterfactual": ("counterfactual",),
+    "decoupled": ("drpo",),
     "newest": ("tips", "pica", "siop", "slate", "a2tgpo"),
 }.items():
     for _name in _names:

@@ -16,10 +16,13 @@ from agentgym.errors import ConfigError, suggestion
 from agentgym.linear_regex import fullmatch
 from agentgym.types import JSON
 
-MODES = ("exact", "number", "ci", "set", "any", "regex")
+MODES = ("exact", "number", "ci", "loose", "accepted", "set", "any", "regex")
 """exact: `equal`; number(tol): numbers no further apart than tol; ci: text without regard to case and outer
-spaces; set: lists without regard to order; any: every value of a given key; regex(pattern): the whole text."""
+spaces; loose: text without regard to case, spaces and , . / - _ * ^ (also inside a list); accepted: a table in which
+each key of gold holds the list of its accepted values ("" among them: it may be missing), or a list of such tables,
+texts as in loose; set: lists without regard to order; any: every value of a given key; regex(pattern): the whole text."""
 
+_FILLING = re.compile(r"[ ,./\-_*^]")
 _MODE = re.compile(r"(\w+)(?:\((.*)\))?\Z", re.DOTALL)
 
 
@@ -79,6 +82,10 @@ def comparison(mode: str) -> Callable[[JSON, JSON], bool]:
         return _number(_tolerance(mode, argument))
     if name == "ci" and argument is None:
         return lambda given, gold: _text_equal(given, gold)
+    if name == "loose" and argument is None:
+        return lambda given, gold: equal(_loose(given), _loose(gold))
+    if name == "accepted" and argument is None:
+        return _accepted
     if name == "set" and argument is None:
         return lambda given, gold: (
             isinstance(given, list)
@@ -92,8 +99,8 @@ def comparison(mode: str) -> Callable[[JSON, JSON], bool]:
         fullmatch(argument or "", "")  # a pattern that cannot be read is refused here
         return lambda given, gold: isinstance(given, str) and fullmatch(argument or str(gold), given)
     raise ConfigError(
-        f"compare mode {mode!r} is not known; allowed: exact, number, number(0.01), ci, set, any, regex,"
-        f" regex(pattern){suggestion(name, MODES)}"
+        f"compare mode {mode!r} is not known; allowed: exact, number, number(0.01), ci, loose, accepted, set, any, "
+        f"regex, regex(pattern){suggestion(name, MODES)}"
     )
 
 
@@ -124,6 +131,25 @@ def is_number(value: JSON) -> bool:
 
 def _text_equal(given: JSON, gold: JSON) -> bool:
     return isinstance(given, str) and isinstance(gold, str) and given.strip().casefold() == gold.strip().casefold()
+
+
+def _loose(value: JSON) -> JSON:
+    if isinstance(value, str):
+        return _FILLING.sub("", value).lower().replace("'", '"')
+    return [_loose(item) if isinstance(item, str) else item for item in value] if isinstance(value, list | tuple) else value
+
+
+def _accepted(given: JSON, gold: JSON) -> bool:
+    if isinstance(gold, list | tuple):
+        return isinstance(given, list) and len(given) == len(gold) and all(map(_accepted, given, gold))
+    if not isinstance(gold, dict) or not isinstance(given, dict):
+        return equal(_loose(given), _loose(gold))
+    either = dict.fromkeys((*gold, *given))
+    choices = {key: gold[key] if isinstance(gold.get(key), list | tuple) else [gold.get(key)] for key in gold}
+    return all(
+        key in choices and ("" in choices[key] if key not in given else any(equal(_loose(given[key]), _loose(c)) for c in choices[key]))
+        for key in either
+    )
 
 
 def _plain(value: JSON) -> JSON:

@@ -263,6 +263,16 @@ class Trajectory:
         """Sum of all contributions of all turns and of the trajectory."""
         return sum(t.reward for t in self.turns) + self.reward
 
+    @property
+    def first_turn(self) -> int:
+        """Index of the first turn of its own: above 0 for branches, whose earlier turns are their parent's."""
+        return self.parent[1] if self.parent is not None else 0
+
+    @property
+    def own_turns(self) -> tuple[Turn, ...]:
+        """The turns that it took itself: all of them, but for branches."""
+        return self.turns[self.first_turn :]
+
     def with_(self, **changes: Any) -> "Trajectory":
         """Return a copy with some fields replaced."""
         return replace(self, **changes)

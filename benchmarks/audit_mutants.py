@@ -5,8 +5,11 @@
 
 Each mutant is one change of one module (`mutation.py`), or one planted fault (`FAULTS`: gold shown somewhere, a
 careless reward). A process forked for it imports the package with that module replaced and audits SearchQA-v0 with two rewards.
-A mutant is caught if a check fails, the package cannot be imported, or the time runs out. Survivors that
+A mutant is caught if a check fails (the audit stops there), the package cannot be imported, or the time runs out. Survivors that
 `audit_equivalents.json` explains change nothing that can be observed; the rest are listed as missed.
+
+Two draws, so that one of them can stay fresh: who writes probes for the survivors of a draw measures them on another one.
+A seed draws other mutants when the sources change.
 """
 
 import argparse
@@ -16,6 +19,7 @@ import importlib.machinery
 import importlib.util
 import json
 import os
+import resource
 import select
 import signal
 import sys
@@ -53,15 +57,17 @@ AUDITS = (
     {"world": "synthetic:closed?seed=0", "reward": "search"},
     {"world": "synthetic:closed?seed=4", "reward": "search_cited", "dialect": "json"},
 )
-LIMIT_S = 90
-"""Wall seconds after which a mutant counts as hanging."""
+SEED, FRESH = 7, 11
+EARLIER = "169 of 195 (seed 7, other sources), 78 of 89 (seed 101), 62 of 68 (seed 202)."
+LIMIT_S, LIMIT_CPU_S = 600, 60
+"""Wall and CPU seconds after which a mutant counts as hanging; a plain audit takes about four CPU seconds."""
 FAULTS: tuple[tuple[str, str, str, str], ...] = (
     ("gold in the first info", "agentgym/env.py", '"limits": limits}', '"limits": limits, "hint": task.gold.answers[0].text}'),
     ("gold id in the step info", "agentgym/env.py", '"end_reason": episode.end_reason,\n        }', '"end_reason": episode.end_reason, "next": list(episode.task.gold.doc_ids)[:1],\n        }'),
     ("length of gold in the step info", "agentgym/env.py", '"end_reason": episode.end_reason,\n        }', '"end_reason": episode.end_reason, "n": len(episode.task.gold.answers[0].text),\n        }'),
     ("gold coded in the state hash", "agentgym/env.py", '"state_hash": turn.state_hash_after,', '"state_hash": turn.state_hash_after + episode.task.gold.answers[0].text.encode().hex(),'),
     ("gold in the first observation", "agentgym/env.py", 'return "\\n\\n".join(m.text for m in episode.prompt), info', 'return "\\n\\n".join(m.text for m in episode.prompt) + f" ({task.gold.answers[0].text[::-1]})", info'),
-    ("gold in every observation", "agentgym/env.py", 'observation = "\\n".join(m.text for m in turn.messages)', 'observation = "\\n".join(m.text for m in turn.messages) + " " * len(episode.task.gold.answers[0].text)'),
+    ("gold in every observation", "agentgym/env.py", 'observation = "\\n".join([m.text for m in turn.messages])', 'observation = "\\n".join([m.text for m in turn.messages]) + " " * len(episode.task.gold.answers[0].text)'),
     ("gold in error messages", "agentgym/env.py", "parts.append((None, self.render_error(parsed.error_code, parsed.error)))", "parts.append((None, self.render_error(parsed.error_code, parsed.error + episode.task.gold.answers[0].text)))"),
     ("gold as an attribute of the environment", "agentgym/env.py", "        self._begin(episode)\n        limits", "        self._begin(episode)\n        self.answer_key = task.gold.answers[0].text\n        limits"),
     ("gold in the stop strings", "agentgym/env.py", "return self.dialect.stop(self.specs, limits.max_calls_per_turn)", "return (*self.dialect.stop(self.specs, limits.max_calls_per_turn), *([self._episode.task.gold.answers[0].text] if self._episode else []))"),
@@ -72,7 +78,7 @@ FAULTS: tuple[tuple[str, str, str, str], ...] = (
     ("gold in the initial state", "envs/search_qa/env.py", 'return {"opened": None}', 'return {"opened": task.gold.doc_ids[0]}'),
     ("gold among the services", "envs/search_qa/env.py", 'return {"corpus": self.corpus(task)}', 'return {"corpus": self.corpus(task), "task": task}'),
     ("tools see gold and search for it", "envs/search_qa/env.py", 'return {"corpus": self.corpus(task)}', 'corpus = self.corpus(task)\n        import types\n        first = lambda query, k: sorted(corpus.search(query, max(k, 10)), key=lambda h: h.passage.id not in task.gold.doc_ids)[:k]\n        return {"corpus": types.SimpleNamespace(search=first, passage=corpus.passage)}'),
-    ("gold documents marked by their title", "envs/search_qa/env.py", "DocRef(d.id, self._escaped(d.title, TITLE_CHARS)", "DocRef(d.id, self._escaped(d.title + (\"!\" if self._episode and d.id in self._episode.task.gold.doc_ids else \"\"), TITLE_CHARS)"),
+    ("gold documents marked by their title", "envs/search_qa/env.py", "title, text = self._escaped(d.title, TITLE_CHARS)", "title, text = self._escaped(d.title + (\"!\" if self._episode and d.id in self._episode.task.gold.doc_ids else \"\"), TITLE_CHARS)"),
     ("a naive substring match", "agentgym/rewards/answers.py", "return float(bool(given) and any(given == robust(gold) for gold in golds))", "return float(bool(given) and any(robust(gold) in given for gold in golds))"),
     ("a match in both directions", "agentgym/rewards/answers.py", "return float(bool(given) and any(given == robust(gold) for gold in golds))", "return float(any(given in robust(gold) for gold in golds))"),
     ("a bonus for every valid turn", "agentgym/rewards/costs.py", 'return Score("turn", -1.0, reason=code) if code else _FREE', 'return Score("turn", -1.0, reason=code) if code else Score("turn", 1.0)'),
@@ -153,7 +159,7 @@ def audit_in_child(change: Change | None, episodes: int) -> dict[str, Any]:
         audit = importlib.import_module("agentgym.audit")
         importlib.import_module("agentgym")
         for kwargs in AUDITS:
-            report = audit.audit_env("SearchQA-v0", audit.AuditConfig(episodes=episodes), **kwargs)
+            report = audit.audit_env("SearchQA-v0", audit.AuditConfig(episodes=episodes, stop=True), **kwargs)
             failures += [[f.section, f.name, f.detail[:300], f.component] for f in report.failures]
             if failures:
                 break
@@ -181,7 +187,7 @@ def run_all(changes: Sequence[Change | None], workers: int, episodes: int) -> li
                 number, _, text = live.pop(place)
                 os.close(pipe)
                 os.waitpid(place[0], 0)
-                results[number] = json.loads(text) if text else _dead("the process died")
+                results[number] = json.loads(text) if text else _dead("the process died, or ran without end")
                 sys.stderr.write(f"\r{len(changes) - len(waiting) - len(live)} of {len(changes)} ")
         for place, (number, started, _) in list(live.items()):
             if time.monotonic() - started > LIMIT_S:
@@ -209,99 +215,128 @@ def _start(change: Change | None, episodes: int) -> tuple[int, int]:
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 1)
     os.dup2(silent, 2)
+    resource.setrlimit(resource.RLIMIT_CPU, (LIMIT_CPU_S, LIMIT_CPU_S))
     text = json.dumps(audit_in_child(change, episodes)).encode()
     while text:
         text = text[os.write(write, text) :]
     os._exit(0)
 
 
-GROUPS = {
-    "hacks alone": lambda f: f[1].startswith("hack:") or f[1] in ("the oracle reaches success", "the floor is far below the oracle"),
-    "invariants alone (no recorded numbers)": lambda f: not f[1].startswith(("hack:", "known scores", "golden", "the package", "the audit ends")),
-    "recorded numbers alone (known scores, golden episodes)": lambda f: f[1].startswith(("known scores", "golden")),
-}  # fmt: skip
+GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("the package does not start, or the audit does not end", ("the package", "the audit ends")),
+    ("play: hacks, the oracle", ("hack:", "the oracle reaches success", "the floor is far below")),
+    ("recorded numbers: known scores, refusals, golden episodes", ("known scores", "rewards that cannot hold", "golden episodes")),
+    ("invariants, attacks, isolation, replay", ("",)),
+)
+"""What caught a mutant first, by the beginning of the check's name. Recorded numbers are looked at last."""
+
+
+def group_of(failures: Sequence[Sequence[str]]) -> str:
+    """Return the group of the first check that failed."""
+    return next(name for name, beginnings in GROUPS if failures[0][1].startswith(beginnings))
+
 
 
 def main() -> None:
     """Run and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--mutants", type=int, default=270, help="drawn mutants, beside the planted faults")
-    parser.add_argument("--edits", type=int, default=120, help="harmless edits")
-    parser.add_argument("--seed", type=int, default=2026, help="which mutants are drawn")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--mutants", type=int, default=180, help="drawn mutants, beside the planted faults")
+    parser.add_argument("--fresh-mutants", type=int, default=120, help="further mutants, of the second draw")
+    parser.add_argument("--edits", type=int, default=60, help="harmless edits")
+    parser.add_argument("--seed", type=int, default=SEED, help="which mutants are drawn")
+    parser.add_argument("--fresh", type=int, default=FRESH, help="the seed of the second draw")
     parser.add_argument("--episodes", type=int, default=6)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=None, help="also write all outcomes as JSON")
-    parser.add_argument("--reuse", type=Path, default=None, help="take the outcomes of an earlier --out; sources unchanged")
+    parser.add_argument("--reuse", type=Path, nargs="*", default=(), help="take the outcomes of earlier --out files; sources unchanged")
     args = parser.parse_args()
     rng, seen = np.random.default_rng(args.seed), set()
-    faults, mutants = list(planted()), drawn(mutation.mutations, args.mutants, rng, seen)
+    draws = {"planted": list(planted()), "first": drawn(mutation.mutations, args.mutants, rng, seen)}
     edits = drawn(mutation.edits, args.edits, rng, set())
-    if args.reuse:
-        known = {row["key"]: row["failures"] for row in json.loads(args.reuse.read_text(encoding="utf-8"))}
-        results = [{"failures": known.get(c.key, [])} for c in [*faults, *mutants, *edits]]
-    else:
+    draws["fresh"] = drawn(mutation.mutations, args.fresh_mutants, np.random.default_rng(args.fresh), seen)
+    changes = [*(c for some in draws.values() for c in some), *edits]
+    known = {row["key"]: row for path in args.reuse for row in json.loads(path.read_text(encoding="utf-8"))}
+    left = [c for c in changes if c.key not in known]
+    if left:
         plain = run_all([None], 1, args.episodes)[0]["failures"]
         if plain:
             sys.exit(f"the audit fails without any change: {plain[:3]}")
-        results = run_all([*faults, *mutants, *edits], args.workers, args.episodes)
-    outcome = list(zip([*faults, *mutants], results, strict=False))
-    false_alarms = [(c, r) for c, r in zip(edits, results[len(outcome) :], strict=True) if r["failures"]]
-    text = report(outcome, len(faults), false_alarms, len(edits), args)
+        for change, result in zip(left, run_all(left, args.workers, args.episodes), strict=True):
+            known[change.key] = {"key": change.key, "line": change.line, "failures": result["failures"]}
+    if args.out:
+        args.out.write_text(json.dumps([known[c.key] for c in changes], indent=1), encoding="utf-8")
+    outcomes = {name: [(c, known[c.key]) for c in some] for name, some in draws.items()}
+    text = report(outcomes, [(c, known[c.key]) for c in edits], args)
     print(text)
-    if args.out and not args.reuse:
-        rows = [{"key": c.key, "line": c.line, "failures": r["failures"]} for c, r in [*outcome, *false_alarms]]
-        args.out.write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    if args.mutants >= 200:
+    if len(changes) - len(edits) >= 200:
         RESULT.write_text(text, encoding="utf-8")
 
 
-def report(
-    outcome: Sequence[tuple[Change, dict[str, Any]]],
-    n_faults: int,
-    alarms: Sequence[tuple[Change, dict[str, Any]]],
-    n_edits: int,
-    args: argparse.Namespace,
-) -> str:
+Outcome = tuple[Change, dict[str, Any]]
+
+
+def tallied(outcome: Sequence[Outcome], known: dict[str, str]) -> tuple[list[Outcome], list[Outcome]]:
+    """Return (those that are not equivalent, those of them that were caught)."""
+    counted = [(c, r) for c, r in outcome if c.key not in known or r["failures"]]
+    return counted, [(c, r) for c, r in counted if r["failures"]]
+
+
+def report(outcomes: dict[str, list[Outcome]], edits: Sequence[Outcome], args: argparse.Namespace) -> str:
     """Return the result as Markdown."""
     known = json.loads(EQUIVALENTS.read_text(encoding="utf-8")) if EQUIVALENTS.exists() else {}
-    alive = [c for c, r in outcome if not r["failures"]]
-    equal = [c for c in alive if c.key in known]
-    missed = [c for c in alive if c.key not in known]
-    counted = [(c, r) for c, r in outcome if c.key not in known or r["failures"]]
-    caught = [(c, r) for c, r in counted if r["failures"]]
-    stillborn = sum(r["failures"][0][1].startswith(("the package", "the audit ends")) for _, r in caught)
-    faults_caught = sum(bool(r["failures"]) for _, r in outcome[:n_faults])
+    every = [pair for some in outcomes.values() for pair in some]
+    alive = [c for c, r in every if not r["failures"]]
+    alarms = [(c, r) for c, r in edits if r["failures"]]
+    counted, caught = tallied(every, known)
+    by_group = Counter(group_of(r["failures"]) for _, r in caught)
+    rows = {
+        "planted": "planted faults (leaks of gold, careless rewards)",
+        "first": f"mutants of seed {args.seed}",
+        "fresh": f"mutants of seed {args.fresh}",
+    }
     lines = [
         "# How sharp `agentgym audit` is",
         "",
         "`make audit-mutants` runs this anew: `benchmarks/audit_mutants.py` says what a mutant is and how it is judged.",
+        f"Mutants are drawn over {len(MODULES)} modules.",
         "",
-        "| | |",
-        "|---|---|",
-        f"| planted faults (leaks of gold, careless rewards) | {faults_caught} of {n_faults} caught |",
-        f"| mutants drawn over {len(MODULES)} modules (seed {args.seed}) | {len(outcome) - n_faults} |",
-        f"| of these explained as equivalent | {len(equal)} |",
-        f"| **caught, of all that are not equivalent** | **{len(caught)} of {len(counted)} ({len(caught) / max(1, len(counted)):.1%})** |",
-        f"| of the caught: the package does not even start, or does not end | {stillborn} |",
-        f"| **harmless edits that raise an alarm** | **{len(alarms)} of {n_edits}** |",
-        "",
-        "| what would have caught how many by itself | share |",
-        "|---|---|",
+        "| | drawn | equivalent | caught, of all that are not equivalent |",
+        "|---|---|---|---|",
     ]
-    for name, test in GROUPS.items():
-        n = sum(any(test(f) for f in r["failures"]) for _, r in caught)
-        lines.append(f"| {name} | {n / max(1, len(counted)):.1%} |")
+    for name, what in rows.items():
+        if outcomes[name]:
+            lines.append(f"| {what} | {len(outcomes[name])} | {_share(outcomes[name], known)} |")
+    lines += [
+        f"| **all** | {len(every)} | {_share(every, known)} |",
+        "",
+        f"**Harmless edits that raise an alarm: {len(alarms)} of {len(edits)}.**",
+        "",
+        "Draws that showed which probes were missing, as they stood before the probes were written: " + EARLIER,
+        "",
+        "| caught first by | mutants |",
+        "|---|---|",
+        *(f"| {name} | {by_group[name]} |" for name, _ in GROUPS),
+    ]
     lines += ["", "| kind of change | caught | of |", "|---|---|---|"]
-    kinds = Counter(c.kind for c, _ in counted)
-    for kind, n in sorted(kinds.items()):
+    for kind, n in sorted(Counter(c.kind for c, _ in counted).items()):
         lines.append(f"| {kind} | {sum(c.kind == kind for c, _ in caught)} | {n} |")
-    lines += ["", "## Missed", ""]
-    lines += [f"- `{c.module}:{c.line}` {c.where}, {c.kind}: `{c.before}` → `{c.after}`" for c in missed] or ["none"]
+    for name in rows:
+        missed = [c for c, r in outcomes[name] if not r["failures"] and c.key not in known]
+        if missed:
+            lines += ["", f"## Missed: {rows[name]}", ""]
+            lines += [f"- `{c.module}:{c.line}` {c.where}, {c.kind}: `{c.before}` → `{c.after}`" for c in missed] or ["none"]
     lines += ["", "## Equivalent: nothing that can be observed changes", ""]
+    equal = [c for c in alive if c.key in known]
     lines += [f"- `{c.module}` {c.where}, {c.kind}: `{c.before}` → `{c.after}`: {known[c.key]}" for c in equal] or ["none"]
     lines += ["", "## False alarms", ""]
     lines += [f"- `{c.module}:{c.line}` {c.where}, {c.kind}: {r['failures'][0][1:3]}" for c, r in alarms] or ["none"]
     return "\n".join(lines) + "\n"
+
+
+def _share(outcome: Sequence[Outcome], known: dict[str, str]) -> str:
+    counted, caught = tallied(outcome, known)
+    share = f"{len(caught)} of {len(counted)} ({len(caught) / max(1, len(counted)):.1%})"
+    return f"{len(outcome) - len(counted)} | **{share}**"
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ def measure(name: str, folder: Path, work: Path, small_model: int, models: dict[
     """
     corpus, questions = folder / f"{name}.corpus.jsonl", folder / f"{name}.questions.jsonl"
     index = work / name
-    manifest = build_index(corpus, index)
+    manifest = build_index(corpus, index, engine="bm25s")
     pool = EnvPool("SearchQA-v0", tasks=str(questions), index=str(index), k=K)
     tasks = list(pool.first.tasks())
     chosen = sorted(stream("question answering", name).choice(len(tasks), min(small_model, len(tasks)), replace=False))

@@ -15,10 +15,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the enumeration lies beside the tests
 
 from agentgym.credit import CreditConfig, Scales, recipe_of  # noqa: E402
+from agentgym.credit.forecast import forecast  # noqa: E402
 from agentgym.hooks import RECIPES  # noqa: E402
 from tests import mdps  # noqa: E402
 from tests.mdps import enumerate_groups, gradient  # noqa: E402
 from tests.support.credit_claims import CLAIMS, Claim, expectation  # noqa: E402
+from tests.unit.credit.test_forecast import CASES, gain, sample  # noqa: E402
 
 OUT = Path(__file__).parent / "credit.md"
 SIZE = 4
@@ -29,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     logging.disable(logging.WARNING)
     old = OUT.read_text(encoding="utf-8")
     new = old
-    for name, lines in (("recipes", recipes()), ("exact", exact()), ("choices", choices())):
+    for name, lines in (("recipes", recipes()), ("exact", exact()), ("choices", choices()), ("forecasts", forecasts())):
         block = f"<!-- {name}: written by `make docs-tables` -->\n" + "\n".join(lines) + f"\n<!-- end of {name} -->"
         new, n = re.subn(rf"<!-- {name}: .*?<!-- end of {name} -->", lambda _, b=block: b, new, flags=re.DOTALL)
         if n != 1:
@@ -132,6 +134,19 @@ def choices() -> Iterator[str]:
         words = f"`{name}`{' with std' if 'std' in options else ''}"
         rows.append(("noisy verifier", words, vector(groups.expectation(one.run(groups.arrays, Scales())))))
     yield from table(("problem", "choice", "expectation per decision"), rows)
+
+
+def forecasts() -> Iterator[str]:
+    """Yield what the criterion says about problems on which the truth is known, and that truth."""
+    rows = []
+    for problem, p, _ in CASES:
+        found = forecast(sample(problem, p))
+        alignment = "" if found.alignment is None else f"{found.alignment:+.2f}"
+        shares = (f"{x:.0%}" for x in (found.silent, found.rescued))
+        name = f"{problem.name}, p = {', '.join(f'{x:g}' for x in p)}"
+        rows.append((name, f"{found.horizon:.1f}", *shares, f"{found.locality:.2f}", alignment, found.verdict, f"{gain(problem, p):.2f}"))
+    head = ("problem and start", "turns", "silent", "rescued", "locality", "alignment", "verdict", "ascent, turn / outcome only")
+    yield from table(head, rows)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

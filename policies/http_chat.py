@@ -2,12 +2,15 @@
 
 import asyncio
 import base64
+import json
 import mimetypes
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from agentgym.dialects import ChatDialect
+from agentgym.dialects.chat import declared
 from agentgym.endpoint import ChatAnswer, Endpoint, EndpointConfig
 from agentgym.errors import AgentGymError
 from agentgym.rollout.policy import Request
@@ -19,7 +22,8 @@ class HttpChatPolicy:
     """Sends the conversation as chat messages; the completion is the text of the answer.
 
     Calls are written as text, in the environment's dialect, so any chat model will do. Tool results go as user
-    messages, since services refuse a "tool" message that answers no native call.
+    messages, since services refuse a "tool" message that answers no native call. With the dialect "chat" the tools are
+    sent along and calls come back as objects; past calls and results go in the service's own form then.
     """
 
     privileged = False
@@ -61,22 +65,47 @@ class HttpChatPolicy:
         """Keep nothing: the service has its own cache."""
 
     async def _complete(self, request: Request) -> Completion:
+        native = request.dialect if isinstance(request.dialect, ChatDialect) else None
+        tools = {"tools": declared(request.tools)} if native and request.tools else {}
         try:
             answer = await self.endpoint.chat(
-                to_wire(request.messages),
+                native_wire(request, native) if native else to_wire(request.messages),
                 key=request.key,
                 temperature=request.temperature,
                 max_tokens=request.max_tokens,
                 stop=request.stop[: self.max_stop],
                 seed=key_int(*request.key, "seed", bits=31) if self.send_seed else None,
+                **tools,
             )
         except (AgentGymError, OSError) as failure:
             return Completion("", finish_reason="error", error=str(failure))
         if answer.finish_reason == "content_filter":
             return Completion("", finish_reason="error", error="the service withheld its answer (content_filter)")
         text = end_at_stop(answer, request.stop)
+        if native:
+            text = native.from_answer(text, _reasoning(answer), answer.tool_calls)
         cut = answer.finish_reason == "length" and not text.endswith(request.stop or ("\0",))
         return Completion(text, finish_reason="length" if cut else "stop")
+
+
+def native_wire(request: Request, dialect: ChatDialect) -> list[JSON]:
+    """Return a conversation with calls as objects and results by call id; thoughts stay behind, as services want it."""
+    wire: list[JSON] = []
+    for message in dialect.wire(request.messages, request.tools):
+        message.pop("reasoning_content", None)
+        for call in message.get("tool_calls", ()):
+            call["function"]["arguments"] = json.dumps(call["function"]["arguments"], ensure_ascii=False)
+        if message["role"] == "tool":
+            message.pop("name")
+        wire.append(message)
+    return wire
+
+
+def _reasoning(answer: ChatAnswer) -> str:
+    """Return the thought that a service gives beside its answer, under either of its usual names."""
+    message = answer.raw["choices"][0]["message"]
+    found = message.get("reasoning_content") or message.get("reasoning")
+    return found if isinstance(found, str) else ""
 
 
 def end_at_stop(answer: ChatAnswer, stop: Sequence[str]) -> str:

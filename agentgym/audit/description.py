@@ -11,6 +11,7 @@ from agentgym import schema
 from agentgym.audit.players import advance, begin, oracle
 from agentgym.audit.report import Finding, finding, first
 from agentgym.env import ToolEnv
+from agentgym.rewards.channels import TURN_ENDING_TOOLS
 from agentgym.spaces import UnicodeText
 from agentgym.task import Limits, Task
 from agentgym.types import ToolSpec, Trajectory
@@ -22,6 +23,7 @@ CODE = re.compile(r"\bE_[A-Z_]+\b")
 
 def check_description(env: ToolEnv, tasks: Sequence[Task], records: Sequence[Trajectory]) -> list[Finding]:
     """Compare what is declared with what is there."""
+    begin(env, tasks[0])  # tasks may have tools of their own
     checks = (
         ("it is registered and has a card", _card(env, records)),
         ("tools are described and run as declared", (p for s in env.specs for p in _tool(env, tasks[0], s))),
@@ -56,9 +58,9 @@ def _card(env: ToolEnv, records: Sequence[Trajectory]) -> Iterator[str]:
     text = path.read_text(encoding="utf-8")
     if env.env_id not in text:
         yield f"CARD.md does not name {env.env_id}"
-    for spec in env.specs:
-        if spec.name not in text:
-            yield f"CARD.md does not name the tool {spec.name}"
+    for name in _lasting(env):
+        if name not in text:
+            yield f"CARD.md does not name the tool {name}"
     codes = {t.error_code for r in records for t in r.turns} | {x.code for r in records for t in r.turns for x in t.results}
     for code in sorted(codes - {""}):
         if code not in CODE.findall(text):
@@ -66,6 +68,12 @@ def _card(env: ToolEnv, records: Sequence[Trajectory]) -> Iterator[str]:
     for reason in sorted({r.end_reason for r in records} - {""}):
         if reason not in text:
             yield f"CARD.md does not name the end reason {reason}"
+
+
+def _lasting(env: ToolEnv) -> list[str]:
+    """Return the names of the tools that several tasks share; those that a task alone has are in no card."""
+    seen = [set(begin(env, task).infos[0]["tools"]) for task in list(env.tasks()[:6])]
+    return sorted(set.intersection(*seen))
 
 
 def _tool(env: ToolEnv, task: Task, spec: ToolSpec) -> Iterator[str]:
@@ -83,7 +91,7 @@ def _tool(env: ToolEnv, task: Task, spec: ToolSpec) -> Iterator[str]:
         yield f"the example of {spec.name} is no call of it: {turn.error_code} {turn.error}"
     if spec.final and turn.results and turn.results[0].ok and env.trajectory.end_reason != "answered":
         yield f"{spec.name} is declared final and does not end the episode"
-    if not spec.final and env.ended:
+    if not spec.final and env.ended and spec.name not in TURN_ENDING_TOOLS:
         yield f"{spec.name} is not declared final and ends the episode"
     if player.infos[-1]["action"]["kind"] != spec.name:
         yield f"info calls {spec.name} {player.infos[-1]['action']['kind']!r}"

@@ -18,11 +18,15 @@ from agentgym.audit.probes import check_components
 from agentgym.audit.report import SECTIONS, Finding, Report
 from agentgym.audit.reproduction import check_reproduction
 from agentgym.audit.rewarding import check_rewards
+from agentgym.audit.turns import check_turns
 from agentgym.env import ToolEnv
 from agentgym.errors import ConfigError
 from agentgym.rollout.groups import check_arguments
 from agentgym.task import Task
 from agentgym.types import Trajectory
+
+DEAR = ("components", "golden episodes")
+"""The groups of checks that take longest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,8 @@ class AuditConfig:
     """A training run whose metrics show whether the environment can be learned."""
     steps: int = 300
     """Steps within which it must be learned."""
+    stop: bool = False
+    """Stop after the first group of checks in which one fails, the cheap groups first."""
 
 
 def audit_env(
@@ -75,13 +81,15 @@ def audit_env(
     steps: tuple[tuple[str, Callable[[], list[Finding]]], ...] = (
         ("scores", lambda: check_rewards(env, tasks, records)),
         ("components", lambda: check_components(env.suite)),
-        ("machine", lambda: check_mechanics(env, tasks, make)),
+        ("machine", lambda: [*check_mechanics(env, tasks, make), *check_turns(env, tasks, make)]),
         ("gold", lambda: check_isolation(env, tasks)),
         ("repetition", lambda: check_reproduction(env, tasks, live, make)),
         ("golden episodes", lambda: check_golden(env)),
         ("description", lambda: check_description(env, tasks, records)),
     )
-    for name, step in steps:
+    for name, step in sorted(steps, key=lambda s: s[0] in DEAR) if config.stop else steps:
+        if config.stop and any(f.status == "fail" for f in findings):
+            return Report(env_id, env.suite.name, env.suite.bounds().margin, needed, tuple(rows), tuple(findings))
         findings += _guarded(name, step)
         say(name)
     scale, measured = check_scale(tasks, live, make, config.instances)

@@ -21,7 +21,7 @@ from agentgym.audit.report import Finding, finding
 from agentgym.env import ToolEnv
 from agentgym.errors import AgentGymError, DataError, EnvError
 from agentgym.jsonl import parse_json
-from agentgym.types import JSON, ToolSpec
+from agentgym.types import JSON, ToolCall, ToolSpec
 
 FILE = "golden.json"
 NAME = "golden episodes show and earn what is recorded"
@@ -46,7 +46,7 @@ RAW = (
 )  # fmt: skip
 """Actions as they are written, for both dialects: nearly right, and wrong in every place."""
 POOL: dict[str, tuple[JSON, ...]] = {
-    "string": ("", " ", "no such thing", "THE", "of"),
+    "string": ("", " ", "no such thing", "THE", "of", " of the "),
     "integer": (-1, 0, 1, 2, 3, 10, 11, 1.5, True, "2"),
     "array": ([], ["no such thing"], ["a", 1]),
     "number": (-1, 0, 0.5, 1e9),
@@ -71,6 +71,8 @@ def check_golden(env: ToolEnv) -> list[Finding]:
         if problem:
             return [finding("reproducible", NAME, problem)]
     for variant, made in _variants(body, env.env_id):
+        if (opening := variant.get("opening")) and opening != _declared(made):
+            return [finding("reproducible", NAME, f"{variant['name']}: what it declares differs: tools, limits, forms of calls")]
         for session in variant["sessions"]:
             count += 1
             problem, component = _compare(made, session)
@@ -98,8 +100,17 @@ def write_golden(env: ToolEnv) -> str:
     body = _read(golden_path(env))
     for variant, made in _variants(body, env.env_id):
         variant["sessions"] = [_recorded(made, *plan) for plan in _plans(made, variant)]
-        variant["opening"] = _digest([made.reset(seed=0), [s.name for s in made.specs], repr(made.specs)])
+        variant["opening"] = _declared(made)
     return json.dumps(body, indent=0, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def _declared(env: ToolEnv) -> str:
+    """Return a digest of what an instance says of itself, and of how its dialect writes calls."""
+    texts = {"string": "Åda & <b>", "integer": 2, "array": ["ö", "b"], "number": 0.5, "boolean": True}
+    calls = [ToolCall(s.name, {n: texts.get(str(p.get("type")), "x") for n, p in s.parameters["properties"].items()}) for s in env.specs]
+    written = [env.dialect.render([call], env.specs) for call in calls]
+    flags = [env.can_snapshot, env.scored_state, sorted(env.events), list(env.example_actions), env.split, env.observation]
+    return _digest([env.reset(seed=0), repr(env.specs), repr(env.limits), written, flags, [env.dialect.example(s) for s in env.specs]])
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from agentgym.audit.players import Player, Script, answer_tool, look_tool, oracle
+from agentgym.audit.players import Player, Script, look_tool, oracle
 from agentgym.types import JSON
 
 WRONG = "none of the above 7f3a"
@@ -193,9 +193,9 @@ HACKS: tuple[Hack, ...] = (
 
 
 def _is_answer(player: Player, action: str) -> bool:
-    spec = answer_tool(player.env)
+    final = {spec.name for spec in player.env.specs if spec.final}
     calls = player.env.dialect.parse(action, player.env.specs, player.env.limits).calls
-    return spec is not None and any(call.name == spec.name for call in calls)
+    return any(call.name in final for call in calls)
 
 
 def _last_turn(player: Player) -> bool:

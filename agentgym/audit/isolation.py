@@ -59,6 +59,11 @@ def other_gold(task: Task, mark: str = MARK) -> Task:
             paths=(),
             rubrics=tuple(Rubric(r.id, f"{mark} <E0>", r.weight) for r in gold.rubrics),
             nuggets=tuple(Nugget(n.id, f"{mark} fact", (), n.vital, n.weight) for n in gold.nuggets),
+            communicate=tuple(replace(a, text=f"{mark} 1", aliases=()) for a in gold.communicate),
+            hidden_facts=tuple(replace(f, text=f"{mark} wish") for f in gold.hidden_facts),
+            final_state={mark: mark} if gold.final_state is not None else None,
+            assertions=tuple(replace(a, value=mark) for a in gold.assertions),
+            trace=tuple(replace(c, arguments={mark: mark}, compare={}) for c in gold.trace),
         ),
     )
 

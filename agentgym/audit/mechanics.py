@@ -128,7 +128,8 @@ def _documents(env: ToolEnv, task: Task) -> Iterator[str]:
     if any(f"</{t}>" in told.removesuffix("</information>") for t in ENVIRONMENT_TAGS):
         yield "the dialect shows reserved tags of a result as they stand"
     parsed = env.dialect.parse(inside, env.specs, env.limits)
-    if any(c.name != getattr(answer_tool(env), "name", "") for c in parsed.calls):
+    plain = {c.name for c in env.dialect.parse("plain words", env.specs, env.limits).calls}
+    if any(c.name not in plain | {getattr(answer_tool(env), "name", "")} for c in parsed.calls):
         yield "the text of a document reads as a call"
     if player.turn:
         yield "nothing was played, yet there are turns"
@@ -143,6 +144,12 @@ def _thoughts(env: ToolEnv, task: Task) -> Iterator[str]:
         yield "an answer inside a thought ended the episode"
     if WRONG not in turn.thought or len(turn.calls) != 1:
         yield f"the thought is recorded as {turn.thought!r:.80} with {len(turn.calls)} calls"
+    for before, thought in (("</think>", ""), ("<think></think>", ""), (" <think> a\n</think>\n", "a"), ("a</think>", "a")):
+        player = begin(env, task)
+        advance(player, before + player.look("somewhere"))
+        turn = env.trajectory.turns[-1]
+        if turn.thought != thought or len(turn.calls) != 1 or turn.error_code:
+            yield f"{before!r} before a call: thought {turn.thought!r:.40}, {len(turn.calls)} calls, code {turn.error_code!r}"
 
 
 def _round_trip(env: ToolEnv) -> Iterator[str]:
@@ -158,6 +165,17 @@ def _round_trip(env: ToolEnv) -> Iterator[str]:
                 value = {"string": text, "integer": len(text), "array": [text, "b"], "boolean": True, "number": 0.5}.get(str(kind))
                 calls = [arguments, {**arguments, name: value}] if value is not None else [arguments]
                 yield from (_read_back(env, ToolCall(spec.name, given)) for given in calls if given)
+    yield from _unwritable(env)
+
+
+def _unwritable(env: ToolEnv) -> Iterator[str]:
+    """Write calls that no dialect can: an argument of another type than its parameter, or one that is not JSON."""
+    for spec in env.specs:
+        for name, parameter in spec.parameters.get("properties", {}).items():
+            odd = [object()] if env.dialect.name != "tags" or parameter.get("type") != "string" else [object(), 5, ["a"]]
+            for value in odd:
+                call = ToolCall(spec.name, {name: value})  # pyright: ignore[reportArgumentType]
+                yield _refused(f"{spec.name}({name}={value!r:.20}) written", lambda call=call: env.dialect.render([call], env.specs))
 
 
 def _clean(env: ToolEnv, task: Task) -> Iterator[str]:
@@ -196,6 +214,9 @@ def _limits(env: ToolEnv, task: Task) -> Iterator[str]:
     record = play(env, _with(task, Limits(max_turns=9, max_repeats=2)), lambda p: p.look("a" if p.turn == 0 else "b"))
     if (record.end_reason, len(record.turns), record.terminated) != ("loop", 3, True):
         yield f"max_repeats=2: ended {record.end_reason!r} after {len(record.turns)} turns"
+    record = play(env, replace(task, limits=None), lambda p: p.look(f"nothing {p.turn}"))
+    if (record.end_reason, len(record.turns)) not in (("max_turns", env.limits.max_turns), ("loop", len(record.turns))):
+        yield f"a task without limits of its own: ended {record.end_reason!r} after {len(record.turns)} turns"
     yield from _answered(env, task)
     yield from _budget(env, task, spec.name if spec else "")
     yield from _calls(env, task)

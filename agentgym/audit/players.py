@@ -30,6 +30,8 @@ class Player:
     """The last message of the prompt."""
     observations: list[str]
     infos: list[dict[str, Any]] = field(default_factory=list)
+    flags: list[tuple[bool, bool]] = field(default_factory=list)
+    """(terminated, truncated) of every turn."""
 
     @property
     def turn(self) -> int:
@@ -114,7 +116,8 @@ def begin(env: ToolEnv, task: Task, key: tuple[int, ...] = (0,)) -> Player:
 
 def advance(player: Player, action: str) -> float:
     """Take one turn; return its reward."""
-    observation, reward, _, _, info = player.env.step(action)
+    observation, reward, terminated, truncated, info = player.env.step(action)
+    player.flags.append((terminated, truncated))
     player.observations.append(observation)
     player.infos.append(info)
     return float(reward)

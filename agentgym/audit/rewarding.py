@@ -73,6 +73,9 @@ def _sums(env: ToolEnv, task: Task, n: int) -> Problem:
         reward = advance(player, _cited(player, oracle(0.25 * (n % 4), n)(player)))
         info = player.infos[-1]
         values = [entry["value"] for entry in info["rewards"].values()]
+        flags, ended = player.flags[-1], (env.trajectory.terminated, env.trajectory.truncated) if env.ended else (False, False)
+        if flags != ended or sum(flags) != env.ended:
+            return f"turn {player.turn}: terminated and truncated are {flags}, the record says {ended}", ""
         if abs(sum(values) - reward) > EXACT:
             return f"turn {player.turn}: the values in info sum to {sum(values)!r}, the reward is {reward!r}", ""
         if not all(math.isfinite(v) for v in values):
@@ -246,6 +249,8 @@ def _failed_calls(suite: Suite, record: Trajectory) -> Problem:
 def _answers(env: ToolEnv, task: Task) -> Problem:
     """Play the oracle's way up to the answer, then answer in other writing, or nearly right."""
     if answer_tool(env) is None or len(task.gold.answers) != 1 or task.gold.answers[0].type != "string":
+        return FINE
+    if any("events.state" in need for need in env.suite.outcome.needs):  # an answer alone is no success there
         return FINE
     gold, name = task.gold.answers[0].text, env.suite.outcome.name
     same = (gold, gold.upper(), gold.lower(), f"  {gold} ", f"{gold}.", f'"{gold}"', f"The {gold}")

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from agentgym import schema
 from agentgym.task import Answer, Entity, Gold, Nugget, Rubric
-from agentgym.types import DocRef, Message, ToolCall, ToolResult, Trajectory, Turn
+from agentgym.types import Change, DocRef, Message, ToolCall, ToolResult, Trajectory, Turn
 
 QUESTION = "Where was the director of Blue Harbour born?"
 PROMPT = (Message.of("system", "Search, then answer."), Message.of("user", QUESTION))
@@ -68,6 +68,11 @@ def kept(*triples: tuple[str, str, str]) -> Turn:
     return Turn(0, "keep", (ToolCall("keep", {"ids": [1]}, "c1"),), (ToolResult("c1", "keep", True, [], events=events),))
 
 
+def moved(turn: Turn, *changes: Change) -> Turn:
+    """Return the turn with what it did to the state."""
+    return replace(turn, changes=changes)
+
+
 def record(
     gold: Gold, turns: Sequence[Turn], answer: str | None = None, cited: Sequence[str] = (), *, end: str = "", thought: str = ""
 ) -> Trajectory:
@@ -127,6 +132,14 @@ _WRITINGS = {
 _NUMBERS = ("1961", "1,961 km", "1961.4 km", "1962", "-1961", "1961 miles", "1.961", "1961 or 1962", "19 61", "km", "1.961e3 km")
 _SHORTS = ("art", "Bart", "art of war", "The The", "the", "arts", "yes", "no", "yes and no", "C#", "1.5", "15")
 
+STATE = replace(PLAIN, final_state={"done": True, "n": 2})
+_START = {"done": False, "n": 2}
+
+
+def _stateful(*turns: Turn) -> Trajectory:
+    return replace(record(STATE, turns, "Port Elm"), initial_state=_START)
+
+
 RECORDS: dict[str, Trajectory] = {
     **{f"answer, {n}": record(FULL, [_HOP1, _HOP2], text, ["film-31", "person-12"]) for n, text in _WRITINGS.items()},
     **{f"only answers, {n}": record(PLAIN, [_HOP1, _HOP2], _WRITINGS[n]) for n in ("plain", "alias", "other")},
@@ -178,10 +191,15 @@ RECORDS: dict[str, Trajectory] = {
     "rubrics, only others cited": record(replace(FULL, nuggets=()), [_HOP1, _HOP2, look("c", CITY)], "Port Elm", ["x-1", "city-2"]),
     "rubrics without documents": record(replace(FULL, nuggets=(), doc_ids=()), [_HOP1, _HOP2], "Port Elm", ["film-31", "person-12"]),
     "one call of two fails": record(FULL, [both(_HOP1, look("x", PERSON, ok=False, code="E_TOOL")), _HOP2], "Port Elm"),
+    "the hit's turn fails in part": record(FULL, [_HOP1, both(_HOP2, look("x", ok=False, code="E_SERVICE"))], "Port Elm"),
+    "state reached": _stateful(_HOP1, moved(_HOP2, Change(("done",), True))),
+    "state left": _stateful(moved(_HOP1, Change(("done",), True)), moved(_HOP2, Change(("n",), 3))),
     "no prompt": replace(record(FULL, [_HOP1, _HOP2], "Port Elm"), prompt=()),
     "prompt without user": replace(record(FULL, [_HOP1, _HOP2], "Port Elm"), prompt=PROMPT[:1]),
     "shows nothing": record(FULL, [replace(_HOP1, messages=()), _HOP2], "Port Elm"),
     "says less than it cites": record(FULL, [look("a", replace(FILM, text="A film.")), _HOP2], "Port Elm", ["film-31", "person-12"]),
+    "yes-no without documents": record(replace(YES, doc_ids=()), [_HOP1, _HOP2], "yes"),
+    "rubrics without entities": record(replace(FULL, nuggets=(), entities=(), path=(), rubrics=(Rubric("r1", "<E0> is a town"), Rubric("r2", "<E0>", 0.5))), [_HOP1, _HOP2], "Port Elm", ["person-12"]),
     "keeps and drops": record(FULL, [kept(("a", "b", "c")), kept(*FULL.path), kept(FULL.path[1])], "Oslo"),
 }  # fmt: skip
 """Name -> record."""

@@ -20,11 +20,11 @@ class LexicalScorer:
     def score(
         self, contexts: Sequence[Sequence[Message]], prefix: str, targets: Sequence[str], suffix: str
     ) -> list[list[float]]:
-        """Return one log-probability a word of each target."""
+        """Return one log-probability a word of each target; a little less the longer its context."""
         rows = []
         for context, target in zip(contexts, targets, strict=True):
             text = "\n".join(message.text for message in context).casefold()
-            value = self.known if target.casefold() in text else UNKNOWN
+            value = (self.known if target.casefold() in text else UNKNOWN) - 0.001 * len(context) - 1e-5 * len(text)
             rows.append([value] * max(1, len(target.split())))
         return rows
 

@@ -28,7 +28,8 @@ def run(args: argparse.Namespace) -> int:
     from agentgym import config as configs
     from agentgym import hooks
     from agentgym.credit import CreditConfig, advantages, recipe_of
-    from agentgym.credit.diagnostics import by_turn, grouped
+    from agentgym.credit.diagnostics import by_component, by_turn, grouped
+    from agentgym.credit.forecast import forecast
     from agentgym.credit.scales import Scales
     from agentgym.errors import DataError
 
@@ -40,33 +41,37 @@ def run(args: argparse.Namespace) -> int:
     groups = grouped(trajectories)
     result, recipe = advantages(config, groups), recipe_of(config)
     turns = by_turn(recipe, result.arrays, Scales.start(config))
-    notes = _notes(trajectories, result.metrics)
+    components, told = by_component(groups), forecast(result.arrays)
+    notes = _notes(args.recipe, trajectories, result.metrics)
     if args.json:
         document = {
             "path": str(path), "format": args.format, "credit": asdict(config), "recipe": recipe.describe(),
             "n_trajectories": len(trajectories), "metrics": result.metrics, "scales": result.scales,
-            "by_turn": [asdict(t) for t in turns], "notes": notes,
+            "by_turn": [asdict(t) for t in turns], "by_component": [asdict(c) for c in components],
+            "forecast": asdict(told), "notes": notes,
             "advantages": {g.id: {t.id: result.advantages[t.id] for t in g.trajectories} for g in groups},
         }  # fmt: skip
         sys.stdout.write(json.dumps(document) + "\n")
         return 0
-    from agentgym.view.credit_table import advantage_lines, turn_table
+    from agentgym.view.credit_table import advantage_lines, component_table, turn_table
 
     sys.stdout.write(f"{path}: {len(trajectories)} trajectories in {len(groups)} groups\n\n{recipe.describe()}\n\n")
-    sys.stdout.write(turn_table(turns) + "\n")
+    sys.stdout.write(f"{turn_table(turns)}\n{component_table(components)}\n{told.sentence}\n\n")
     if args.limit:
         sys.stdout.write(advantage_lines(groups, result.advantages, args.limit))
     sys.stdout.write("".join(f"\nnote: {note}" for note in notes) + ("\n" if notes else ""))
     return 0
 
 
-def _notes(trajectories: list[Any], metrics: dict[str, float]) -> list[str]:
+def _notes(recipe: str, trajectories: list[Any], metrics: dict[str, float]) -> list[str]:
     """Return what explains advantages that are all 0 or missing."""
     notes = []
     if not any(t.scores or any(turn.scores for turn in t.turns) for t in trajectories):
         notes.append("no trajectory has a score: this log holds none, so every advantage is 0")
     elif not metrics["effective_groups"]:
         notes.append("every advantage is 0: no group has members whose scores differ")
+    if recipe == "counterfactual" and not any(t.parent for t in trajectories):
+        notes.append("no trajectory is a branch: every turn has its episode's difference to the others; train with branch.mode")
     if metrics["singletons"]:
         notes.append(
             f"{metrics['singletons']:.0f} trajectories have nobody to be compared with (one member of their group in "

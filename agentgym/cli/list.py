@@ -4,9 +4,9 @@ import argparse
 import json
 import sys
 
-KINDS = ("envs", "policies", "rewards", "components", "dialects", "retrievers", "recipes")
+KINDS = ("envs", "policies", "rewards", "components", "dialects", "retrievers", "recipes", "sinks")
 SINGULAR: dict[str, str] = dict(
-    zip(("env", "policy", "suite", "component", "dialect", "retriever", "recipe"), KINDS, strict=True)
+    zip(("env", "policy", "suite", "component", "dialect", "retriever", "recipe", "sink"), KINDS, strict=True)
 )
 """The registries' own names, which their messages use."""
 
@@ -36,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
         "dialects": hooks.DIALECTS.names(),
         "retrievers": hooks.RETRIEVERS.names(),
         "recipes": hooks.RECIPES.names(),
+        "sinks": hooks.SINKS.names(),
     }
     chosen = {args.kind: names[args.kind]} if args.kind else names
     if args.json:

@@ -18,6 +18,7 @@ COMMANDS = {
     "credit": "show what a credit recipe makes of recorded trajectories, turn by turn",
     "view": "show trajectories, or write the report of a run",
     "index": "build or inspect a search index",
+    "serve": "answer searches over an index to training code of others, over HTTP",
     "export": "write trajectories as chat messages for supervised fine-tuning, or as ATIF documents",
 }
 JSON_LINES = ("export", "view")

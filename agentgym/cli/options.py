@@ -19,7 +19,7 @@ def add_env_arguments(parser: argparse.ArgumentParser, *, optional: bool = False
     parser.add_argument("--tasks", type=existing_text, help="question file (JSON, JSON lines, .gz)")
     parser.add_argument("--index", type=existing_text, help="folder made by `agentgym index build`, or a file of passages")
     parser.add_argument("--reward", help="preset or component name")
-    parser.add_argument("--dialect", choices=("tags", "json"), help="how a call is written")
+    parser.add_argument("--dialect", choices=("tags", "json", "chat"), help="how a call is written; chat: native tool calls")
     parser.add_argument("--observation", choices=("full", "compact"), help="how results are shown")
     parser.add_argument("--split", help="which tasks to draw: train, dev or test of a synthetic world (default: train); question files have one")
     parser.add_argument("--env-arg", action="append", default=[], metavar="KEY=JSON", help="further argument of gym.make")

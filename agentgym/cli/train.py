@@ -55,11 +55,13 @@ def run(args: argparse.Namespace) -> int:
     policy = make_policy(config.policy, config.policy_args, config.seed)
     printer = _Printer(args.quiet, config)
     run_ = Run(config, policy, make_policy(config.demonstrations.policy, []), out)
+    sinks = _sinks(config, out, printer)
     printer.line(f"{config.env}, policy {config.policy}, seed {config.seed}, in {out}")
     gc.freeze()  # what the imports left is not searched again at every collection
     try:
         for event in run_.events():
             printer.show(event)
+            sinks.event(event.phase, event.step, event.metrics)
     except TrainingStopped as error:
         _close(args, out, printer, stopped=str(error))
         raise
@@ -69,9 +71,17 @@ def run(args: argparse.Namespace) -> int:
         raise
     finally:
         gc.unfreeze()
+        sinks.close()
         run_.close()
     _close(args, out, printer)
     return 0
+
+
+def _sinks(config: Any, out: Path, printer: "_Printer") -> Any:
+    from agentgym import schema
+    from agentgym.view.sinks import Sinks
+
+    return Sinks(config.log_to, out, schema.to_json(config, keep_defaults=True), lambda text: printer.line(f"warning: {text}"))
 
 
 def _recipe_and_overrides(items: Sequence[str]) -> tuple[Path | None, list[str]]:
@@ -119,6 +129,8 @@ class _Printer:
                 f"step {_of(done, self.config.train.steps)}  success {m['success']:.3f}  reward {m['reward']:+.3f}  "
                 f"turns {m['turns']:.2f}  entropy {m['entropy']:.3f}{_judged(m)}"
             )
+        elif event.phase == "forecast":
+            self.line(event.note)
         elif event.phase == "evaluation" and "eval/success" not in m:
             self.line(f"held-out after {event.step} steps: no episode could be scored{_judged(m)}")
         elif event.phase == "evaluation":

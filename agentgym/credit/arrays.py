@@ -36,6 +36,8 @@ class CreditArrays:
     """[B] trajectory ids; empty for arrays made by hand."""
     in_turn_level: Bools | None = None
     """[B] bool: has all its turn scores; a row without takes no part in the turn level. None: all have."""
+    first_turn: Ints | None = None
+    """[B] int64: column 0 is this turn of the trajectory, above 0 for branches; None: 0 everywhere."""
     extras: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     """What single recipes read beside the scores, by name (`agentgym.credit.extras`): [B], [B, K], [B, C] ..."""
 
@@ -48,6 +50,11 @@ class CreditArrays:
                 "Pass it in extras=, or choose a recipe that needs it not."
             )
         return self.extras[name]
+
+    @property
+    def is_branch(self) -> Bools:
+        """[B] bool: the trajectory began in the middle of another one."""
+        return np.zeros(len(self.group), bool) if self.first_turn is None else self.first_turn > 0
 
     def but(self, **changes: Any) -> "CreditArrays":
         """Return a copy with some fields changed."""
@@ -86,6 +93,8 @@ class CreditArrays:
             groups: the sibling trajectories; sizes and turn counts may differ.
             both_levels: accept a component that scores at both scopes.
 
+        The turns of a branch are its own alone: those that it shares with its parent are the parent's.
+
         Raises:
             DataError: for a trajectory in a mask whose scores are invalid, deferred, not finite or do not sum to the
                 reward, and for a repeated trajectory id.
@@ -96,16 +105,18 @@ class CreditArrays:
         if len(set(ids)) < len(ids):
             twice = next(i for i in ids if ids.count(i) > 1)
             raise DataError(f"trajectory {twice}: the id occurs {ids.count(twice)} times. Ids must differ in a batch.")
-        n_turns = max((len(trajectory.turns) for _, trajectory in rows), default=0)
+        n_turns = max((len(trajectory.own_turns) for _, trajectory in rows), default=0)
         turn_scores = np.zeros((len(rows), n_turns))
         outcome = np.zeros(len(rows))
         for i, (_, trajectory) in enumerate(rows):
             if not (trajectory.in_statistics or trajectory.in_loss):
                 continue  # nobody reads its values, which may be missing
             _check(trajectory, both_levels)
-            turn_scores[i, : len(trajectory.turns)] = [turn.reward for turn in trajectory.turns]
+            own = [turn.reward for turn in trajectory.own_turns]
+            turn_scores[i, : len(own)] = own
             outcome[i] = trajectory.reward
-        lengths = np.array([len(trajectory.turns) for _, trajectory in rows], dtype=np.int64)
+        lengths = np.array([len(trajectory.own_turns) for _, trajectory in rows], dtype=np.int64)
+        first = np.array([trajectory.first_turn for _, trajectory in rows], dtype=np.int64)
         return CreditArrays(
             turn_scores=turn_scores,
             turn_mask=np.arange(n_turns)[None, :] < lengths[:, None],
@@ -114,6 +125,7 @@ class CreditArrays:
             in_statistics=np.array([trajectory.in_statistics for _, trajectory in rows], dtype=bool),
             in_loss=np.array([trajectory.in_loss for _, trajectory in rows], dtype=bool),
             ids=ids,
+            first_turn=first if first.any() else None,
         )
 
 

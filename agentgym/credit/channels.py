@@ -101,7 +101,7 @@ def channels_from_groups(
         if not (row.in_statistics or row.in_loss):
             continue  # as in CreditArrays: nobody reads its values, which may be missing
         for j, name in enumerate(channels):
-            for place, one in enumerate(row.turns):
+            for place, one in enumerate(row.own_turns):
                 if name in one.scores:
                     turn[i, place, j], turn_raw[i, place, j] = _numbers(one.scores[name])
                     turn_weight[j] = one.scores[name].weight
@@ -110,8 +110,8 @@ def channels_from_groups(
                 trajectory[i, j], trajectory_raw[i, j] = _numbers(score)
                 trajectory_weight[j] = score.weight
                 if row.turns and name in row.turns[0].scores:
-                    for place in range(len(row.turns)):
-                        attributed[i, place, j] = score.parts.get(f"{SHARE}{place}", 0.0)
+                    for place in range(len(row.own_turns)):
+                        attributed[i, place, j] = score.parts.get(f"{SHARE}{row.first_turn + place}", 0.0)
     return Channels(
         channels, turn, trajectory, turn_raw, trajectory_raw, turn_weight, trajectory_weight, attributed, arrays
     )

@@ -2,6 +2,7 @@
 
 | name | shape | meaning |
 |---|---|---|
+| potential:NAME | [B, K + 1] float | what the probing component NAME measured before each turn and after the last; read as "potential" |
 | score:NAME | [B] float | raw trajectory-scope score of a component (turn-scope raw scores are summed) |
 | channels, channel_weights | [B, C], [C] float | contribution of each component over the whole episode, weights taken out |
 | state | [B, K] int | key of the observation in front of each turn |
@@ -9,6 +10,8 @@
 | correct | [B] bool | the episode succeeded |
 | format_error | [B] bool | it ended by too many invalid actions |
 | overlong | [B] bool | a limit of turns or tokens cut it |
+| n_tokens, mean_logprob | [B] int, [B] float | sampled tokens, and the mean of their log-probabilities at sampling |
+| continued_outcome, continued_turns | [B, K + 1] float | mean outcome, and mean sum of turn scores, of the branches that began before turn k; NaN without any |
 """
 
 from collections.abc import Callable, Sequence
@@ -20,6 +23,7 @@ from numpy.typing import NDArray
 from agentgym.credit.arrays import CreditArrays
 from agentgym.credit.channels import channels_from_groups
 from agentgym.errors import ConfigError, DataError, suggestion
+from agentgym.rewards.probing import potentials
 from agentgym.types import Group, Trajectory
 
 _OPTIONAL = ("reference_turns",)
@@ -38,6 +42,8 @@ def gather(needs: Sequence[str], groups: Sequence[Group], arrays: CreditArrays) 
     for name in needs:
         if name.startswith("score:"):
             out[name] = _component(name.removeprefix("score:"), rows)
+        elif name.startswith("potential:"):
+            out["potential"] = _potentials(name.removeprefix("potential:"), rows, arrays.turn_mask.shape)
         elif name == "channels":
             out |= _channels(groups)
         elif name in _ROWS:
@@ -46,6 +52,10 @@ def gather(needs: Sequence[str], groups: Sequence[Group], arrays: CreditArrays) 
             out[name] = _states(rows, arrays.turn_mask.shape)
         elif name == "entropy":
             out[name] = _entropies(rows, arrays.turn_mask.shape)
+        elif name in ("n_tokens", "mean_logprob"):
+            out |= _tokens(rows)
+        elif name in ("continued_outcome", "continued_turns"):
+            out |= _continued(rows, arrays.turn_mask.shape)
         elif name not in _OPTIONAL:
             raise ConfigError(
                 f"credit: the recipe reads {name!r}, which trajectories do not hold. Pass it as an array to "
@@ -59,6 +69,42 @@ _ROWS: dict[str, Callable[[Trajectory], bool]] = {
     "format_error": lambda t: t.end_reason == "too_many_invalid",
     "overlong": lambda t: t.truncated and t.end_reason in ("max_turns", "max_tokens"),
 }
+
+
+def _tokens(rows: Sequence[tuple[str, Trajectory]]) -> dict[str, NDArray[Any]]:
+    sampled = [
+        [x for s in t.segments for x, mine in zip(s.logprobs, s.mask, strict=True) if mine] for _, t in rows
+    ]
+    means = [sum(values) / len(values) if values else 0.0 for values in sampled]
+    return {"n_tokens": np.array(list(map(len, sampled)), np.int64), "mean_logprob": np.array(means, np.float64)}
+
+
+def _continued(rows: Sequence[tuple[str, Trajectory]], shape: tuple[int, ...]) -> dict[str, NDArray[Any]]:
+    """Return what the branches of each trajectory came to, by the turn before which they began."""
+    place = {t.id: (i, t.first_turn) for i, (_, t) in enumerate(rows)}
+    sums = np.zeros((3, shape[0], shape[1] + 1))
+    for _, t in rows:
+        if t.parent is not None and t.parent[0] in place and t.in_statistics:
+            i, first = place[t.parent[0]]
+            sums[:, i, t.first_turn - first] += 1.0, t.reward, sum(turn.reward for turn in t.own_turns)
+    n = np.where(sums[0] > 0, sums[0], np.nan)
+    return {"continued_outcome": sums[1] / n, "continued_turns": sums[2] / n}
+
+
+def _potentials(
+    component: str, rows: Sequence[tuple[str, Trajectory]], shape: tuple[int, ...]
+) -> NDArray[np.float64]:
+    out = np.zeros((shape[0], shape[1] + 1))
+    for i, (group, t) in enumerate(rows):
+        found = potentials(t, component)
+        if found is not None:
+            out[i, : len(found)] = found
+        elif t.own_turns and (t.in_statistics or t.in_loss):
+            raise DataError(
+                f"group {group}, trajectory {t.id}: the component {component!r} stored no potentials; take a probing one "
+                "(step_potential) into the suite, weight 0 will do"
+            )
+    return out
 
 
 def _component(name: str, rows: Sequence[tuple[str, Trajectory]]) -> NDArray[np.float64]:
@@ -97,8 +143,8 @@ def _states(rows: Sequence[tuple[str, Trajectory]], shape: tuple[int, ...]) -> N
     numbers: dict[Any, int] = {}
     out = np.zeros(shape, np.int64)
     for i, (_, t) in enumerate(rows):
-        before: Any = None
-        for k, turn in enumerate(t.turns):
+        before: Any = t.turns[t.first_turn - 1].messages if t.first_turn else None
+        for k, turn in enumerate(t.own_turns):
             out[i, k] = numbers.setdefault(before, len(numbers))
             before = turn.messages
     return out
@@ -107,7 +153,7 @@ def _states(rows: Sequence[tuple[str, Trajectory]], shape: tuple[int, ...]) -> N
 def _entropies(rows: Sequence[tuple[str, Trajectory]], shape: tuple[int, ...]) -> NDArray[np.float64]:
     out = np.zeros(shape)
     for i, (group, t) in enumerate(rows):
-        for k, turn in enumerate(t.turns):
+        for k, turn in enumerate(t.own_turns):
             if turn.entropies:
                 out[i, k] = float(np.mean(turn.entropies))
             elif t.in_statistics or t.in_loss:

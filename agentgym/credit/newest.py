@@ -84,22 +84,25 @@ class OverRootTerms:
 
 def _shaped(
     name: str, prepare: tuple[Prepare, ...], gamma: float, claim: str, needs: tuple[str, ...] = (),
-    *, invariant: bool = False,
+    *, invariant: bool = False, component: str = "",
 ) -> Recipe:  # fmt: skip
     """Return zero-counted leave-one-out on turn scores and outcome, without scales."""
     blocks = (Accumulate(gamma), Centre("turn", "loo"), Centre("trajectory", "loo"))
     discounted = gamma < 1.0 and not invariant
+    needs = (*needs, f"potential:{component}") if component else needs
     cautions = (GAMMA_CAUTION,) if discounted else ()
     if discounted:
         claim = f"BIASED: with gamma = {gamma:g} no objective's gradient. With gamma = 1: {claim}"
     return Recipe(name, ("turn", "trajectory"), blocks, claim, prepare, needs=needs, cautions=cautions)
 
 
-def tips(config: CreditConfig, *, alpha: float = 1.0, gamma: float = 1.0, terminal: str = "zero") -> Recipe:
+def tips(
+    config: CreditConfig, *, alpha: float = 1.0, gamma: float = 1.0, terminal: str = "zero", component: str = ""
+) -> Recipe:
     """Return outcome plus potential-based shaping by a teacher's log-likelihood of the gold answer.
 
-    r_k = alpha (gamma Phi_{k+1} - Phi_k); potentials in the extra "potential" ([B, K+1]), else the turn scores are
-    the differences (component information_gain_log).
+    r_k = alpha (gamma Phi_{k+1} - Phi_k); potentials in the extra "potential" ([B, K+1]), or as the probing `component`
+    (step_potential) measured them; without either the turn scores are the differences (component information_gain_log).
 
     Source: "TIPS: Turn-level Information-Potential Reward Shaping for Search-Augmented LLMs" (arXiv 2603.22293).
     Evidence: abstract only; alpha and the treatment of the last potential are NOT CONFIRMED. Deviation: the paper
@@ -111,12 +114,16 @@ def tips(config: CreditConfig, *, alpha: float = 1.0, gamma: float = 1.0, termin
     prepare = (Potential(alpha, gamma, terminal),)
     if terminal == "zero":
         claim = "exactly the gradient of E[outcome] where potentials are given, for any gamma (policy invariance)."
-        return _shaped("tips", prepare, gamma, claim, invariant=True)
-    return _shaped("tips", prepare, gamma, f"exactly the gradient of E[outcome] + {alpha:g} E[last potential].")
+        return _shaped("tips", prepare, gamma, claim, invariant=True, component=component)
+    claim = f"exactly the gradient of E[outcome] + {alpha:g} E[last potential]."
+    return _shaped("tips", prepare, gamma, claim, component=component)
 
 
-def pica(config: CreditConfig, *, gamma: float = 1.0) -> Recipe:
+def pica(config: CreditConfig, *, gamma: float = 1.0, component: str = "") -> Recipe:
     """Return outcome plus differences of the probability of success given the history so far.
+
+    The probabilities are the extra "potential" ([B, K+1]), or what the probing `component` (step_potential) measured;
+    without either the turn scores are the differences.
 
     Source: "PiCA: Pivot-Based Credit Assignment for Search Agentic Reinforcement Learning" (arXiv 2605.09287).
     Evidence: abstract only; how the probability is estimated from pivots (golden sub-queries and sub-answers), and
@@ -124,7 +131,7 @@ def pica(config: CreditConfig, *, gamma: float = 1.0) -> Recipe:
     """
     within("gamma", gamma, 0.0, 1.0)
     claim = "exactly the gradient of E[outcome] + E[potential after the last turn]."
-    return _shaped("pica", (Potential(1.0, gamma, "keep"),), gamma, claim)
+    return _shaped("pica", (Potential(1.0, gamma, "keep"),), gamma, claim, component=component)
 
 
 def siop(config: CreditConfig, *, gamma: float = 1.0) -> Recipe:

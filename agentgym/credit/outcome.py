@@ -54,7 +54,7 @@ def dapo(config: CreditConfig, *, total: bool = False, least: float = 0.0, most:
     within("least", least, 0.0, 1.0)
     within("most", most, least, 1.0)
     blocks: tuple[Block, ...] = (z_score(),)
-    claim = f"{BIASED_GROUP} Leaving out groups changes it only if the loss divides by the episodes that remain."
+    claim = f"{BIASED_GROUP} The loss divides by the episodes that remain: the fewer groups are mixed, the more each weighs."
     prepare = (*added(total), MixedGroups(least, most))
     return Recipe("dapo", ("trajectory",), blocks, claim, prepare, cautions=(GROUP_STD_CAUTION.format("dapo"),))
 
@@ -74,7 +74,7 @@ def rlpr(
     within("beta", beta, 0.0, 100.0)
     prepare: list[Prepare] = [Mix(component, alpha)] if component else []
     prepare.append(SpreadGroups(beta, first_step))
-    claim = f"{BIASED_GROUP} Which groups are left depends on what was sampled in them."
+    claim = f"{BIASED_GROUP} Which groups are left, and so the denominator, depends on what was sampled in them."
     return Recipe(
         "rlpr",
         ("trajectory",),

@@ -26,7 +26,8 @@ class CreditResult:
     """The credit of one batch."""
 
     advantages: dict[str, tuple[float, ...]]
-    """Per trajectory id one number per turn; zeros for a trajectory that is not in the loss."""
+    """Per trajectory id one number per turn; zeros for a trajectory that is not in the loss, and for the turns that a
+    branch shares with its parent."""
     metrics: dict[str, float]
     """See `measure`."""
     scales: dict[str, float]
@@ -35,7 +36,9 @@ class CreditResult:
     next_scales: Scales
     """For the next step."""
     values: Floats
-    """[B, K] float64: the advantages as an array, rows as in `arrays`."""
+    """[B, K] float64: the advantages as an array, rows as in `arrays`; the turns of a branch are its own alone."""
+    in_loss: Bools
+    """[B] bool: in the loss after the recipe's own selection, which its denominators follow."""
     arrays: CreditArrays
 
 
@@ -107,13 +110,18 @@ def _result(config: CreditConfig, recipe: Recipe, arrays: CreditArrays, scales: 
     scales = Scales.start(config) if scales is None else scales
     values = recipe.run(arrays, scales)
     lengths = arrays.turn_mask.sum(1)
+    first = np.zeros_like(lengths) if arrays.first_turn is None else arrays.first_turn
     used = _used_scales(recipe.trace(arrays, scales), arrays)
     return CreditResult(
-        advantages={name: tuple(float(a) for a in values[i, : lengths[i]]) for i, name in enumerate(arrays.ids)},
+        advantages={
+            name: (0.0,) * int(first[i]) + tuple(float(a) for a in values[i, : lengths[i]])
+            for i, name in enumerate(arrays.ids)
+        },
         metrics=measure(recipe, arrays, scales),
         scales={"s_T": used.get("turn", scales.turn), "s_O": used.get("trajectory", scales.trajectory)},
         next_scales=scales.update(arrays, recipe),
         values=values,
+        in_loss=recipe.prepared(arrays, scales).in_loss,
         arrays=arrays,
     )
 
@@ -134,7 +142,8 @@ def measure(recipe: Recipe, arrays: CreditArrays, scales: Scales) -> dict[str, f
     total = np.abs(recipe.run(arrays, scales))
     chosen = recipe.prepared(arrays, scales)
     keep = chosen.turn_mask & chosen.in_loss[:, None]
-    n_groups = len(np.unique(arrays.group))
+    # Groups of branches that only measure have nothing to learn by design.
+    n_groups = len(np.unique(arrays.group[chosen.in_loss | ~arrays.is_branch]))
     effective = len(np.unique(arrays.group[(total > _NOISE).any(1)]))
     metrics = {
         "n_groups": float(n_groups),

@@ -61,10 +61,11 @@ def read_chat(path: str | Path, *, dialect: str = "auto") -> Iterator[Trajectory
         raise ConfigError(f"dialect {dialect!r}: allowed: {', '.join(known)}{suggestion(dialect, known)}")
     path = Path(path)
     for line, row in read_objects(path):
-        yield _conversation(row, f"{path}:{line}", f"{path.name}:{line}", dialect)
+        yield conversation(row, f"{path}:{line}", f"{path.name}:{line}", dialect)
 
 
-def _conversation(row: dict[str, JSON], where: str, name: str, dialect: str) -> Trajectory:
+def conversation(row: dict[str, JSON], where: str, name: str, dialect: str) -> Trajectory:
+    """Return the trajectory of one row; `where` is named in messages, `name` stands in for a missing id."""
     rows = row.get("messages")
     if not isinstance(rows, list) or not rows:
         found = json_type(rows) if "messages" in row else f"the fields {', '.join(row) or 'none'}"

@@ -69,6 +69,8 @@ class RunFolder:
         """
 
         def before(line: dict[str, Any]) -> bool:
+            if line["phase"] == "forecast":  # of the first step
+                return phase == "train" and line["step"] < step
             if line["phase"] == "evaluation":
                 return phase == "train" and line["step"] <= step
             return (line["phase"] == "warmstart" and phase == "train") or (line["phase"] == phase and line["step"] < step)

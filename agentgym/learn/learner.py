@@ -11,8 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from agentgym.credit import CreditResult, Scales
+from agentgym.credit import CreditResult, Scales, recipe_of
 from agentgym.credit import advantages as credit_advantages
+from agentgym.credit.diagnostics import by_component, by_turn, turn_metrics
 from agentgym.errors import ConfigError, LedgerError, TrainingStopped
 from agentgym.learn.batch import TokenBatch, micro_batches, to_batch
 from agentgym.learn.checkpoint import Checkpoint, CheckpointStore, savable
@@ -118,20 +119,22 @@ class Learner:
         result = credit_advantages(c.credit, groups, self.scales)
         trajectories = [t for g in groups for t in g.trajectories]
         if not self.tokens_per_episode:
-            self.tokens_per_episode = mean_action_tokens(trajectories)
+            self.tokens_per_episode = mean_action_tokens([t for t in trajectories if t.parent is None])
         scales = {**result.scales, "c": self.tokens_per_episode}
-        batch = to_batch(trajectories, result.advantages, skip_zero=c.loss.kl_coef == 0)
+        # What the recipe selected out is no episode of the loss: neither its rows nor its count.
+        chosen = [t for t, kept in zip(trajectories, result.in_loss, strict=True) if kept]
+        batch = to_batch(chosen, result.advantages, skip_zero=c.loss.kl_coef == 0)
         batch, prepared = prepare(batch, c.loss, self.policy, self._reference, c.train.micro_tokens)
         learned = self._learn(batch, step) | prepared
         self.steps_done += 1
         self._sync()
-        self.scales, self.groups = result.next_scales, groups
+        used, self.scales, self.groups = self.scales, result.next_scales, groups
         watch.lap("learn_cpu_s")
         times = watch.metrics()
         self.cpu_s += times["time/cpu_s"]
         times["time/total_cpu_s"] = self.cpu_s
         more = self._measures() if self._measures is not None else {}
-        metrics = _finite(rollout_metrics(groups) | self._credit_metrics(result) | learned | times | dict(more))
+        metrics = _finite(rollout_metrics(groups) | self._credit_metrics(result, used) | learned | times | dict(more))
         warnings = self.guards.check(metrics)
         for warning in warnings:
             log.warning("step %d: %s", step, warning)
@@ -274,10 +277,12 @@ class Learner:
             stats.add(part_stats)
         return stats
 
-    def _credit_metrics(self, result: CreditResult) -> dict[str, float]:
-        """Return the credit's own metrics, the weight w of turn scores, and the margin that w leaves the suite."""
+    def _credit_metrics(self, result: CreditResult, used: Scales) -> dict[str, float]:
+        """Return the credit's own metrics, its diagnostics by turn and component, the weight w of turn scores, and the margin that w leaves the suite."""
         w = result.metrics.get("turn_objective_weight", 0.0)
-        metrics = {f"credit/{name}": value for name, value in result.metrics.items()}
+        recipe = recipe_of(self.config.credit)
+        by_place = turn_metrics(by_turn(recipe, result.arrays, used), by_component(self.groups))
+        metrics = {f"credit/{name}": value for name, value in (result.metrics | by_place).items()}
         metrics |= {"w": w, "zero_variance_share": 1.0 - result.metrics.get("effective_share", 0.0)}
         return metrics | ({"margin": float(self._margin(w))} if self._margin is not None else {})
 

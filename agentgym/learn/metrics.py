@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from agentgym.rollout.branch import branch_metrics
 from agentgym.types import Group, ToolResult, Trajectory
 
 TIMING_PREFIX = "time/"
@@ -19,9 +20,9 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
         success, reward (total), reward/<component> (contribution per episode), turns, action_tokens (per episode),
         entropy (nats per action token), answer_rate, truncated_share, error_rate (share of turns that were bad
         actions or whose calls all failed), tool_use_rate (share of episodes with a call that worked before the final
-        turn), fault_share, n_episodes.
+        turn), fault_share, n_episodes; with branches (which are in none of these) also those of `branch_metrics`.
     """
-    everything = [t for g in groups for t in g.trajectories]
+    everything = [t for g in groups for t in g.trajectories if t.parent is None]
     kept = [t for t in everything if t.in_statistics]
     turns = [turn for t in kept for turn in t.turns]
     metrics = {
@@ -37,7 +38,7 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
         "fault_share": 1.0 - len(kept) / len(everything) if everything else 1.0,
         "n_episodes": float(len(everything)),
     }
-    return metrics | component_means(kept)
+    return metrics | component_means(kept) | branch_metrics(groups)
 
 
 def component_means(trajectories: Sequence[Trajectory]) -> dict[str, float]:

@@ -5,7 +5,7 @@ import platform
 import sys
 import time
 from collections.abc import Awaitable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ import torch
 
 from agentgym import config as configs
 from agentgym.atomic import write_text
+from agentgym.credit import CreditArrays
+from agentgym.credit.forecast import forecast
 from agentgym.errors import ConfigError, DataError
 from agentgym.judges import JudgeConfig
 from agentgym.learn.checkpoint import Checkpoint, CheckpointStore, SavablePolicy, write_folder
@@ -21,6 +23,7 @@ from agentgym.learn.folder import TRAJECTORIES, RunFolder
 from agentgym.learn.learner import LearnConfig, Learner
 from agentgym.learn.sft import WarmStart, demonstration
 from agentgym.rewards.checklist_toml import read_checklists
+from agentgym.rollout.branch import BranchConfig, run_branched_async
 from agentgym.rollout.demonstrate import Demonstrator
 from agentgym.rollout.episode import SamplingConfig
 from agentgym.rollout.evaluate import EvalConfig, EvalResult, evaluate
@@ -97,17 +100,27 @@ class RunConfig(LearnConfig):
     """[policy_args] Arguments of the policy's factory."""
     sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(max_tokens=8))
     """[sampling]"""
+    branch: BranchConfig = field(default_factory=BranchConfig)
+    """[branch] Continuations from the middle of training episodes."""
     demonstrations: DemonstrationConfig = field(default_factory=DemonstrationConfig)
     """[demonstrations]"""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """[evaluation]"""
     record_every: int = 10
     """Learner steps between those whose trajectories and advantages are kept; the last is always kept."""
+    log_to: tuple[str, ...] = ()
+    """Dashboards that get the metrics too: tensorboard, wandb, trackio, or registered ones. Not part of what a run is:
+    a resumed run may name others."""
 
     def __post_init__(self) -> None:
         """Refuse values outside their range."""
         if self.record_every < 1:
             raise ConfigError(f"record_every = {self.record_every}: must be 1 or more")
+        if self.credit.recipe == "counterfactual" and self.branch.mode == "none":
+            raise ConfigError(
+                "credit.recipe = 'counterfactual' compares continuations, and branch.mode = 'none' runs none; set "
+                "branch.mode = 'turns'"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +128,12 @@ class Event:
     """What a run reports."""
 
     phase: str
-    """resumed, demonstrations, warmstart, evaluation, train or done."""
+    """resumed, demonstrations, warmstart, evaluation, train, forecast or done."""
     step: int
     metrics: dict[str, float]
     warnings: tuple[str, ...] = ()
+    note: str = ""
+    """Of a forecast: what it says, in one sentence."""
 
 
 class Run:
@@ -156,7 +171,7 @@ class Run:
         self.services = Services(self.suite, scorer=policy, judge=judge_for(self.suite, config.judge, tasks, setting))  # pyright: ignore
         self.store = CheckpointStore(out, config.train.keep_checkpoints)
         self.last_evaluation: EvalResult | None = None
-        self.folder = RunFolder(out, configs.dump(config))
+        self.folder = RunFolder(out, configs.dump(replace(config, log_to=())))
         versions = {"python": platform.python_version(), "platform": sys.platform}
         versions |= {name: _version(name) for name in PACKAGES}
         write_text(out / "versions.json", json.dumps(versions, indent=1) + "\n")
@@ -251,7 +266,9 @@ class Run:
 
         def rollout(policy: Policy, tasks: Sequence[Task], **group: Any) -> Awaitable[list[Group]]:
             progress = min(1.0, group["key"][1] / max(1, c.train.steps - 1))
-            return run_groups_async(self.pool, policy, tasks, progress=progress, **settings, **group)
+            if c.branch.mode == "none":
+                return run_groups_async(self.pool, policy, tasks, progress=progress, **settings, **group)
+            return run_branched_async(self.pool, policy, tasks, branch=c.branch, progress=progress, **settings, **group)
 
         start = self.policy.frozen_copy() if self.needs_start else None
         self.services.reference = start
@@ -274,8 +291,16 @@ class Run:
             last = learner.over or bool(learner.stop_reason)
             kept = record.step % self.config.record_every == 0 or last
             yield self._keep("train", record, learner.groups if kept else ())
+            if record.step == 0:
+                yield self._forecast(learner.groups)
             if done % self.config.evaluation.every == 0 or last:
                 yield self._evaluate(done)
+
+    def _forecast(self, groups: Sequence[Group]) -> Event:
+        """Say whether turn credit is likely to help, from the episodes of the policy before its first update."""
+        found = forecast(CreditArrays.from_groups(groups, both_levels=True))
+        event = Event("forecast", 0, {f"forecast/{name}": value for name, value in found.metrics().items()}, note=found.sentence)
+        return self._write(event, note=found.sentence, verdict=found.verdict)
 
     def evaluation_tasks(self) -> list[Task]:
         """Return the held-out tasks: a fixed draw that does not depend on the run's seed."""

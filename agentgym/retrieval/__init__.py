@@ -7,16 +7,22 @@ from agentgym.retrieval.protocol import Hit, Retriever
 
 if TYPE_CHECKING:
     from agentgym.retrieval.bm25 import BM25Retriever
-    from agentgym.retrieval.index import build_index, index_info, open_index, open_retriever, verify
+    from agentgym.retrieval.build import build_index, merge_indexes
+    from agentgym.retrieval.formats import read_corpus
+    from agentgym.retrieval.index import index_info, open_index, open_retriever, verify
+    from agentgym.retrieval.lexical.retriever import LexicalRetriever
     from agentgym.retrieval.passages import PassageStore, read_passages
 
 _WHERE = {
     "BM25Retriever": "bm25",
     "PassageStore": "passages",
-    "build_index": "index",
+    "LexicalRetriever": "lexical.retriever",
+    "build_index": "build",
     "index_info": "index",
+    "merge_indexes": "build",
     "open_index": "index",
     "open_retriever": "index",
+    "read_corpus": "formats",
     "read_passages": "passages",
     "verify": "index",
 }
@@ -24,12 +30,15 @@ _WHERE = {
 __all__ = [
     "BM25Retriever",
     "Hit",
+    "LexicalRetriever",
     "PassageStore",
     "Retriever",
     "build_index",
     "index_info",
+    "merge_indexes",
     "open_index",
     "open_retriever",
+    "read_corpus",
     "read_passages",
     "verify",
 ]

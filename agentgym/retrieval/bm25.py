@@ -57,6 +57,15 @@ class _PassageList:
         return self._positions.get(doc_id)
 
 
+def passage_list(passages: Iterable[Passage]) -> _PassageList:
+    """Hold passages in memory, with their positions by id.
+
+    Raises:
+        DataError: no passages, or two with one id.
+    """
+    return _PassageList(passages)
+
+
 class BM25Retriever:
     """Lucene's BM25 (k1 0.9, b 0.4) over title and text of each passage.
 

@@ -13,7 +13,8 @@ import numpy as np
 from agentgym.errors import ConfigError
 from agentgym.retrieval.analyzer import terms
 from agentgym.retrieval.bm25 import BM25Retriever
-from agentgym.retrieval.manifest import NAME, SMALL_FILE, check_files, read_manifest, write_manifest
+from agentgym.retrieval.lexical.retriever import LexicalRetriever, open_lexical
+from agentgym.retrieval.manifest import LUCENE, NAME, SMALL_FILE, check_files, read_manifest, write_manifest
 from agentgym.retrieval.passages import (
     KeyTable,
     PassageStore,
@@ -27,6 +28,7 @@ from agentgym.retrieval.passages import (
 )
 from agentgym.retrieval.postings import Postings, PostingsBuilder
 from agentgym.retrieval.protocol import Retriever
+from agentgym.retrieval.pyserini_backend import PyseriniRetriever, is_lucene_index
 from agentgym.retrieval.workspace import publish, workspace
 from agentgym.types import JSON
 
@@ -45,7 +47,9 @@ def build_index(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, JSON]:
-    """Build an index of JSON-lines passages (see `read_passages`) and return its manifest.
+    """Build an index of JSON-lines passages (see `read_passages`) with bm25s and return its manifest.
+
+    The engine lucene (`agentgym.retrieval.build_index`) is exact, smaller and faster on large corpora.
 
     The folder appears complete or not at all. Memory grows with the number of passages (about 60 bytes each) and
     of distinct terms, not with the text; equal sources give equal files.
@@ -70,19 +74,32 @@ def build_index(
     return manifest
 
 
-def open_index(path: str | Path, *, verify: bool = False) -> BM25Retriever:
+def open_index(
+    path: str | Path, *, verify: bool = False, k1: float | None = None, b: float | None = None
+) -> BM25Retriever | LexicalRetriever:
     """Open an index; its large files are memory-mapped, so processes on one machine share them.
 
     Args:
-        path: the folder that `build_index` wrote.
+        path: the folder that `agentgym index build` or `build_index` wrote, of any engine.
         verify: compare the checksums of all files, however large.
+        k1: another value than the index was built for (engine lucene only).
+        b: likewise.
 
     Raises:
+        ConfigError: parameters for an index of bm25s, whose scores are fixed.
         DataError: another format version, a file that is missing or damaged; says what to do.
     """
     folder = Path(path).resolve()
     manifest = read_manifest(folder)
+    if manifest["format"] == LUCENE:
+        return open_lexical(folder, k1, b, verify=verify)
+    if k1 is not None or b is not None:
+        raise ConfigError(f"{folder}: k1 and b are fixed in an index of the engine bm25s; build one with the engine lucene")
     check_files(folder, manifest, verify=verify)
+    return _open_bm25s(folder)
+
+
+def _open_bm25s(folder: Path) -> BM25Retriever:
     array_of = functools.partial(_load, folder)
     store = PassageStore(
         array_of("passages.utf8"), array_of("passage_bounds.npy"), array_of("id_keys.npy"), array_of("id_numbers.npy")
@@ -148,6 +165,8 @@ def open_retriever(index: str | Path | Retriever, *, verify: bool = False) -> Re
 def _shared(path: Path, changed: tuple[int, int] | None, verify: bool) -> Retriever:
     if path.is_file():
         return BM25Retriever.from_passages(read_passages(path))
+    if is_lucene_index(path) and not (path / NAME).exists():
+        return PyseriniRetriever(path)
     return open_index(path, verify=verify)
 
 

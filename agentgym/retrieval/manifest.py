@@ -12,27 +12,37 @@ from agentgym.types import JSON
 
 NAME = "manifest.json"
 FORMAT = "agentgym-bm25"
+"""Scores of bm25s, worked out when the index is built; analyzer `words-1`, fixed parameters."""
+LUCENE = "agentgym-lucene"
+"""Postings with frequencies, scored as Lucene does; analyzer `lucene-english-1`, any parameters."""
 VERSION = 1
 """Raise it whenever files of older indexes can no longer be read."""
 PARAMETERS = {"k1": K1, "b": B, "method": "lucene"}
+LUCENE_ANALYZER = "lucene-english-1"
 SMALL_FILE = 1 << 20
 """Files up to this many bytes have their checksum compared at every opening."""
 SMALL_INDEX = 256 << 20
 """Indexes up to this many bytes have all their checksums compared at every opening."""
 
 
-def write_manifest(folder: Path, counts: dict[str, int], sources: list[dict[str, JSON]]) -> dict[str, JSON]:
-    """Describe all files of a folder in its manifest; return the manifest."""
+def write_manifest(
+    folder: Path,
+    counts: dict[str, int],
+    sources: list[dict[str, JSON]],
+    kind: str = FORMAT,
+    parameters: dict[str, JSON] = PARAMETERS,
+) -> dict[str, JSON]:
+    """Describe all files of a folder in its manifest; return the manifest. `kind` is FORMAT or LUCENE."""
     files = {
         path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
         for path in sorted(folder.iterdir())
         if path.name != NAME
     }
     manifest: dict[str, JSON] = {
-        "format": FORMAT,
+        "format": kind,
         "version": VERSION,
-        "analyzer": ANALYZER,
-        "parameters": PARAMETERS,
+        "analyzer": ANALYZER if kind == FORMAT else LUCENE_ANALYZER,
+        "parameters": parameters,
         "counts": counts,
         "sources": sources,
         "files": files,
@@ -63,9 +73,9 @@ def read_manifest(folder: Path) -> dict[str, JSON]:
         manifest = parse_json(text, str(path))
     except DataError as error:
         raise DataError(f"{error}. {_rebuild(folder)}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    if not isinstance(manifest, dict) or manifest.get("format") not in (FORMAT, LUCENE):
         found = manifest.get("format") if isinstance(manifest, dict) else manifest
-        raise DataError(f"{path}: format {found!r:.40} where {FORMAT!r} is needed. {_rebuild(folder)}")
+        raise DataError(f"{path}: format {found!r:.40} where {LUCENE!r} or {FORMAT!r} is needed. {_rebuild(folder)}")
     if manifest.get("version") != VERSION:
         raise DataError(
             f"{path}: index format version {manifest.get('version')!r:.20}; this AgentGym reads version {VERSION}. "
@@ -73,10 +83,12 @@ def read_manifest(folder: Path) -> dict[str, JSON]:
         )
     if manifest.get("seal") != _seal(manifest):
         raise DataError(f"{path}: damaged: its content does not match its own checksum. {_rebuild(folder)}")
-    if (manifest["analyzer"], manifest["parameters"]) != (ANALYZER, PARAMETERS):
+    fixed = manifest["format"] == FORMAT
+    analyzer = ANALYZER if fixed else LUCENE_ANALYZER
+    if manifest["analyzer"] != analyzer or (fixed and manifest["parameters"] != PARAMETERS):
         raise DataError(
             f"{path}: built with analyzer {manifest['analyzer']!r} and {manifest['parameters']}; this AgentGym "
-            f"searches with {ANALYZER!r} and {PARAMETERS}. {_rebuild(folder)}"
+            f"searches with {analyzer!r}{f' and {PARAMETERS}' if fixed else ''}. {_rebuild(folder)}"
         )
     return manifest
 

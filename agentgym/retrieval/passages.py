@@ -39,7 +39,7 @@ def read_passages(*paths: str | Path) -> Iterator[Passage]:
 def read_rows(path: Path, *, digest: Any = None) -> Iterator[tuple[int, Passage]]:
     """Yield (line, passage) of one file without looking for repeated ids."""
     for line, row in read_objects(path, digest=digest):
-        yield line, _passage(row, f"{path}:{line}")
+        yield line, passage_of(row, f"{path}:{line}")
 
 
 def same_id(doc_id: str, first: str, second: str) -> DataError:
@@ -53,16 +53,23 @@ def no_passages(paths: Iterable[str | Path]) -> DataError:
     return DataError(f"{names}: no passages found; write one JSON object a line: {FORMATS}")
 
 
-def _passage(row: dict[str, JSON], where: str) -> Passage:
+def passage_of(row: dict[str, JSON], where: str) -> Passage:
+    """Make the passage of a row: {"id", "title", "text"}, {"id", "contents"}, or with "_id" for "id" as BEIR writes it.
+
+    Raises:
+        DataError: a field is missing, is no string or cannot be written as UTF-8.
+    """
+    key = "_id" if "_id" in row and "id" not in row else "id"
     if "contents" in row and "text" not in row:
-        _check(row, ("id", "contents"), where)
+        check_row(row, (key, "contents"), where)
         title, _, text = row["contents"].partition("\n")
-        return Passage(row["id"], title.strip().strip('"'), text)
-    _check(row, ("id", "title", "text"), where)
-    return Passage(row["id"], row["title"], row["text"])
+        return Passage(row[key], title.strip().strip('"'), text)
+    check_row(row, (key, "title", "text"), where)
+    return Passage(row[key], row["title"], row["text"])
 
 
-def _check(row: dict[str, JSON], fields: tuple[str, ...], where: str) -> None:
+def check_row(row: dict[str, JSON], fields: tuple[str, ...], where: str) -> None:
+    """Refuse a row whose fields are not strings, or whose id (the first field) is empty."""
     for name in fields:
         value = row.get(name)
         if isinstance(value, str):
@@ -74,8 +81,8 @@ def _check(row: dict[str, JSON], fields: tuple[str, ...], where: str) -> None:
             raise DataError(f"{where}: field {name!r} is missing; found {', '.join(row) or 'none'}; a row is {FORMATS}")
         else:
             raise DataError(f"{where}: field {name!r} must be a string, found {json_type(value)}: {value!r:.60}")
-    if not row["id"]:
-        raise DataError(f"{where}: field 'id' is empty")
+    if not row[fields[0]]:
+        raise DataError(f"{where}: field {fields[0]!r} is empty")
 
 
 def string_key(text: str) -> int:
@@ -86,8 +93,8 @@ def string_key(text: str) -> int:
 class KeyTable:
     """From a string to its number by binary search over sorted 64-bit keys: mapped, no dictionary to load."""
 
-    def __init__(self, keys: np.ndarray, numbers: np.ndarray, string_at: Callable[[int], str]) -> None:
-        """Take ascending keys [N] uint64, the number of each [N] uint32, and the string of a number."""
+    def __init__(self, keys: np.ndarray, numbers: np.ndarray | None, string_at: Callable[[int], str]) -> None:
+        """Take ascending keys [N] uint64, the number of each [N] (None: their place), and the string of a number."""
         self._keys, self._numbers, self._string_at = keys, numbers, string_at
 
     def find(self, text: str) -> int | None:
@@ -95,7 +102,7 @@ class KeyTable:
         key = np.uint64(string_key(text))
         place = int(self._keys.searchsorted(key))
         while place < len(self._keys) and self._keys[place] == key:
-            number = int(self._numbers[place])
+            number = place if self._numbers is None else int(self._numbers[place])
             if self._string_at(number) == text:
                 return number
             place += 1

@@ -1,11 +1,16 @@
 """A folder that appears complete or not at all: written beside its final place, then renamed."""
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from agentgym.errors import ConfigError
 
 try:
     import fcntl
@@ -37,6 +42,63 @@ def workspace(out: Path) -> Iterator[Path]:
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
             return
+
+
+@contextlib.contextmanager
+def building(out: Path) -> Iterator[Path]:
+    """Give the folder `.NAME.building` beside `out`, where an interrupted build finds what it had finished.
+
+    It is gone after the block where the block succeeds, or fails before much was finished (two folders `chunk-*`).
+
+    Raises:
+        ConfigError: another process builds `out`; says which, where and since when.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = out.parent / f".{out.name}.building"
+    folder.mkdir(exist_ok=True)
+    lock = folder / "lock.json"
+    with _held(lock) as ours:
+        if not ours:
+            raise ConfigError(f"{out}: {_holder(lock)} builds this index; wait for it, or choose another output folder")
+        kept = False
+        try:
+            yield folder
+        except BaseException:
+            kept = sum(p.suffix != ".partial" for p in folder.glob("chunk-*")) > 1
+            raise
+        finally:
+            if not kept:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _held(lock: Path) -> Iterator[bool]:
+    """Hold a lock file and write into it who does; False where another process holds it."""
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            if fcntl is not None:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        except OSError:  # a file system without locks: build all the same
+            pass
+        holder = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        os.ftruncate(handle, 0)
+        os.write(handle, json.dumps(holder).encode())
+        yield True
+    finally:
+        os.close(handle)
+
+
+def _holder(lock: Path) -> str:
+    """Say who holds a lock."""
+    try:
+        said = json.loads(lock.read_text(encoding="utf-8"))
+        return f"process {said['process']} on {said['host']} (since {said['since']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
 
 
 def publish(folder: Path, out: Path) -> None:

@@ -5,7 +5,7 @@ The lower-case names are components ready for use: `answer_em + Cap(0.2 * retrie
 
 from agentgym.rewards.actions import action_match, hierarchical_action
 from agentgym.rewards.answers import answer_cover, answer_em, answer_f1, answer_scores
-from agentgym.rewards.calls import call_match
+from agentgym.rewards.calls import call_match, exact_calls
 from agentgym.rewards.checklist import Checklist, register_checklist
 from agentgym.rewards.checklist_toml import load_checklists
 from agentgym.rewards.component import Component, DeferredComponent, EpisodeView, Scorer
@@ -64,6 +64,7 @@ __all__ = [
     "call_match",
     "communicate",
     "component_named",
+    "exact_calls",
     "forgery",
     "graded",
     "gui_success",

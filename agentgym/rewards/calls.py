@@ -12,6 +12,8 @@ import numpy as np
 from agentgym import typed
 from agentgym.rewards.assignment import optimal
 from agentgym.rewards.component import Component, EpisodeView
+from agentgym.rewards.events import TALK
+from agentgym.rewards.states import unfinished
 from agentgym.task import Gold
 from agentgym.types import JSON, Score, ToolCall
 
@@ -197,4 +199,43 @@ def _multiset_jaccard(a: list[str], b: list[str]) -> float:
     return common / either if either else 1.0
 
 
+class ExactCalls(Component):
+    """1 if the calls of the episode are gold's, one to one and in any order; with a gold without calls: if there are none.
+
+    The yes-no outcome of single-turn tool sets. A call of gold that is optional may be made or left out; talking to the
+    user and closing the episode are no calls, and a call counts as it was written, whatever came of it.
+
+    Source: BFCL's check of a possible answer (`Gold.accepted_args` holds accepted values). Deviations: in `multiple`
+    sets, too, calls beyond gold's count; types are JSON's.
+    """
+
+    name = "exact_calls"
+    scope = "trajectory"
+    range = (0.0, 1.0)
+    supply = "terminal"
+    failure_max = 0.0
+    needs = frozenset({"gold.trace|gold.final_state"})
+
+    def score(self, view: EpisodeView, state: Any) -> Score:
+        """Score the finished episode."""
+        if reason := unfinished(view):
+            return Score("trajectory", 0.0, reason=reason)
+        wanted = wanted_calls(view.gold)
+        talk = TALK - {call.name for call in wanted}
+        calls = [call for turn in view.turns for call in turn.calls if call.name not in talk]
+        required = sum(not call.optional for call in wanted)
+        fits = np.array([[exactly(call, w) * (1.0 + (not w.optional)) for w in wanted] for call in calls])
+        pairs = [(p, g) for p, g in optimal(fits.reshape(len(calls), len(wanted))) if fits[p, g] > 0]
+        found = sum(not wanted[g].optional for _, g in pairs)
+        reason = f"{found} of {required} calls made, {len(calls) - len(pairs)} others"
+        return Score("trajectory", float(found == required and len(pairs) == len(calls)), reason=reason)
+
+
+def exactly(call: ToolCall, wanted: Wanted) -> bool:
+    """Whether a call has the tool and every argument of a gold call, each with a value that fits, and no other."""
+    overlap = wanted.overlap(call)
+    return overlap is not None and overlap[0] == 1.0 and overlap[1] == overlap[2]
+
+
 call_match = CallMatch()
+exact_calls = ExactCalls()

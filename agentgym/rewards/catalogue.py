@@ -12,12 +12,14 @@ _COMPONENTS = {
     "all_valid": "costs:AllValid",
     "step_cost": "costs:StepCost",
     "call_cost": "costs:CallCost",
+    "obs_cost": "costs:ObservationCost",
     "invalid_action": "costs:InvalidAction",
     "forgery": "costs:Forgery",
     "answer_set_f1": "answer_sets:AnswerSetF1",
     "answer_number": "answer_numbers:AnswerNumber",
     "format_ladder": "ladder:FormatLadder",
     "information_gain_log": "information:LogInformationGain",
+    "step_potential": "probing:StepPotential",
     "query_quality": "queries:QueryQuality",
     "info_density": "queries:InfoDensity",
     "entity_match": "entities:EntityMatch",
@@ -34,6 +36,7 @@ _COMPONENTS = {
     "checklist": "checklist_reward:ChecklistReward",
     "checklist_met": "checklist_reward:ChecklistMet",
     "call_match": "calls:CallMatch",
+    "exact_calls": "calls:ExactCalls",
     "trace_match": "traces:TraceMatch",
     "matchtir": "traces:MatchTIR",
     "state_match": "states:StateMatch",
@@ -55,7 +58,7 @@ _COMPONENTS = {
     "page_steps": "documents:PageSteps",
     "atomic_thought": "thoughts:AtomicThought",
 }
-_SUITES = ("search", "search_ig", "search_cited", "search_gated", "graph", "tools", "gui")
+_SUITES = ("search", "search_ig", "search_cited", "search_gated", "graph", "tools", "calls", "gui")
 
 for _name, _target in _COMPONENTS.items():
     hooks.COMPONENTS.add(_name, f"agentgym.rewards.{_target}")

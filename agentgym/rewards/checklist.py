@@ -13,6 +13,8 @@ What a statement may say is documented at `agentgym.criterion.Criterion`; what m
 `agentgym.rewards.checklist_reward`.
 """
 
+import re
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, get_args
 
@@ -26,6 +28,7 @@ from agentgym.rewards.component import EpisodeView
 Assignment = Literal["turn_end", "step", "trajectory"]
 ASSIGNMENTS: tuple[str, ...] = get_args(Assignment)
 Program = Callable[[EpisodeView], bool]
+_CONDITIONAL = re.compile(r"(?:^|[,;] )\s*(?:if|when|whenever|unless|in case)\b", re.IGNORECASE)
 
 
 class Checklist:
@@ -140,11 +143,19 @@ class Checklist:
         Raises:
             ConfigError: No criteria, ids used twice, unknown or cyclic `after`, weights of zero or less, a program
                 that cannot be imported; naming the file and the ids.
+
+        Warns about a judged statement that holds only under a condition: who never meets the condition passes free.
         """
         criteria_module.check(self._criteria, self.where, ConfigError)
         for criterion in self._criteria:
             if criterion.kind == "program":
                 self.function(criterion)
+            elif criterion.kind == "judge" and _CONDITIONAL.search(f"{criterion.question}; {criterion.condition}"):
+                warnings.warn(
+                    f"{self.where}: criterion {criterion.id!r} begins with a condition ({criterion.question:.60}): an episode"
+                    " that never meets the condition passes it; say what must happen, with after=[...] for what comes first",
+                    stacklevel=3,
+                )
         return self
 
     def __repr__(self) -> str:

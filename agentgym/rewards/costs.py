@@ -8,6 +8,9 @@ from agentgym.types import Score, Turn
 SERVICE_CODES = frozenset(("E_SERVICE",))
 """Codes of failed calls that are no fault of the policy."""
 
+OBSERVED_UNIT = 1_000
+"""Characters of an observation that cost 1."""
+
 _FREE = Score("turn", 0.0)
 _ONE = Score("turn", -1.0)
 
@@ -68,6 +71,18 @@ class CallCost(_TurnCost):
         return Score("turn", -float(calls), reason=f"{calls} calls")
 
 
+class ObservationCost(_TurnCost):
+    """−1 per thousand characters that the environment answered: what a long context costs to read."""
+
+    name = "obs_cost"
+    range = (float("-inf"), 0.0)
+
+    def score(self, view: EpisodeView, state: Any) -> Score:
+        """Score the last turn."""
+        shown = sum(len(message.text) for message in view.turns[-1].messages)
+        return Score("turn", -shown / OBSERVED_UNIT, reason=f"{shown} characters") if shown else _FREE
+
+
 class InvalidAction(_TurnCost):
     """−1 for a turn with an error of the policy's making: a bad action or a failed call."""
 
@@ -102,5 +117,6 @@ class Forgery(Component):
 all_valid = AllValid()
 step_cost = StepCost()
 call_cost = CallCost()
+obs_cost = ObservationCost()
 invalid_action = InvalidAction()
 forgery = Forgery()

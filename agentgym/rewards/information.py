@@ -16,7 +16,7 @@ from agentgym.rewards.answers import gold_texts
 from agentgym.rewards.component import DeferredComponent, EpisodeView, Scorer
 from agentgym.rewards.costs import policy_error
 from agentgym.task import Gold
-from agentgym.types import Block, Message, Score, Trajectory, Turn
+from agentgym.types import JSON, Block, Message, Score, Trajectory, Turn
 
 LOG_FLOOR = -10.0
 """Smallest mean log-probability inside Φ of form "log", in nats per token."""
@@ -84,7 +84,8 @@ class InformationGain(DeferredComponent):
         Raises:
             ConfigError: A trajectory has no gold answers, or the scorer returned another number of rows.
         """
-        plans = [self._plan(trajectory) for trajectory in trajectories]
+        known: dict[str, tuple[JSON, list[str]]] = {}
+        plans = [self._plan(trajectory, known) for trajectory in trajectories]
         rows = [(context, target) for plan in plans for context in plan.contexts for target in plan.targets]
         if not rows:
             return [{} for _ in plans]
@@ -95,7 +96,7 @@ class InformationGain(DeferredComponent):
             invalid = Score("turn", None, valid=False, reason=f"the scorer failed: {error}")
             return [dict.fromkeys(range(len(plan.after)), invalid) for plan in plans]
         if len(found) != len(rows):
-            raise ConfigError(f"information_gain: the scorer returned {len(found)} rows for {len(rows)} pairs")
+            raise ConfigError(f"{self.name}: the scorer returned {len(found)} rows for {len(rows)} pairs")
         unread: Iterator[list[float]] = iter(found)
         for plan in plans:
             plan.results = [[list(next(unread)) for _ in plan.targets] for _ in plan.contexts]
@@ -110,24 +111,33 @@ class InformationGain(DeferredComponent):
             scores[turn] = self._gain(before, after, score.parts, score.evidence) if known else score
         return scores
 
-    def _plan(self, trajectory: Trajectory) -> Plan:
-        gold = schema.from_json(Gold, trajectory.gold or {}, f"trajectory {trajectory.id}: gold")
-        targets = gold_texts(gold)
+    def _plan(self, trajectory: Trajectory, known: dict[str, tuple[JSON, list[str]]]) -> Plan:
+        read, targets = known.get(trajectory.task_id, (None, []))
+        if read is None or read != trajectory.gold:  # siblings have the same gold
+            gold = schema.from_json(Gold, trajectory.gold or {}, f"trajectory {trajectory.id}: gold")
+            targets = gold_texts(gold)
+            known[trajectory.task_id] = trajectory.gold, targets
         if not targets:
             raise ConfigError(
-                f"information_gain: trajectory {trajectory.id} has no gold answers (gold is stripped on export;"
+                f"{self.name}: trajectory {trajectory.id} has no gold answers (gold is stripped on export;"
                 " score before exporting)"
             )
         if not trajectory.turns:
             return Plan([], [], [])
-        plan, shown = Plan(targets, [observed_context(trajectory.prompt, ())], []), []
-        for turn in trajectory.turns:
-            text = shown_text(turn)
-            if text:
-                shown.append(text)
-                plan.contexts.append(observed_context(trajectory.prompt, shown))
+        plan = Plan(targets, [tuple(trajectory.prompt)], [])
+        for context in self.contexts(trajectory):
+            if context is not None:
+                plan.contexts.append(context)
             plan.after.append(len(plan.contexts) - 1)
         return plan
+
+    def contexts(self, trajectory: Trajectory) -> Iterator[tuple[Message, ...] | None]:
+        """Yield what the answer would follow after each turn; None where that is as it was before the turn."""
+        shown: list[str] = []
+        for turn in trajectory.turns:
+            text = shown_text(turn)
+            shown += [text] if text else []
+            yield observed_context(trajectory.prompt, shown) if text else None
 
     def _scores(self, plan: Plan) -> dict[int, Score]:
         means = [{k: sum(row) / len(row) for k, row in enumerate(rows) if row} for rows in plan.results]

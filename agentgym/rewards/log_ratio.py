@@ -26,9 +26,10 @@ class LogRatio(DeferredComponent):
     """Φ_t − Φ_{t−1}, Φ_t = clip(β·Σ_{s≤t} log(π(a_s) / π_ref(a_s)), −cap, cap): an implicit process reward.
 
     a_s are the tokens of turn s's action after the conversation so far; π is the scorer (a model trained on outcomes,
-    or the policy itself), π_ref the reference. The sums are the values of a learned process reward, so they are
-    capped and paid as differences: an episode earns at most cap. It trusts a model and reads the policy's own words;
-    no rule of this package can bound what a policy learns to please it with.
+    or the policy itself), π_ref the reference; in training the policy as it is, and the weights that it began with.
+    The sums are the values of a learned process reward, so they are capped and paid as differences: an episode earns
+    at most cap. It trusts a model and reads the policy's own words; no rule of this package can bound what a policy
+    learns to please it with.
 
     Source: Free Process Rewards, PRIME (implicit process reward, β = .05). Deviations: summed per turn, capped;
     actions longer than 4,000 characters are cut before they are scored.

@@ -11,6 +11,7 @@ from agentgym.rewards import catalogue as catalogue  # registers every name
 from agentgym.rewards.actions import action_match
 from agentgym.rewards.answer_sets import AnswerSetF1
 from agentgym.rewards.answers import answer_em
+from agentgym.rewards.calls import exact_calls
 from agentgym.rewards.citations import citation_rubric
 from agentgym.rewards.component import Component
 from agentgym.rewards.config import Reward, read_file, read_reward
@@ -75,6 +76,11 @@ def graph() -> Suite:
 def tools() -> Suite:
     """All that the task asks for (state, assertions, facts told), up to .2 for the calls of the gold trace."""
     return Suite(task_success + 0.2 * trace_match + 0.1 * all_valid + _costs(), success=task_success, name="tools")
+
+
+def calls() -> Suite:
+    """The calls of gold, each with accepted values, and no other: for tasks of one turn."""
+    return Suite(exact_calls + 0.1 * all_valid + _costs(), success=exact_calls, name="calls")
 
 
 def gui() -> Suite:

@@ -10,6 +10,7 @@ from agentgym.task import Gold
 from agentgym.types import DocRef, Score, Turn
 
 _NOTHING = Score("turn", 0.0)
+_NOTHING_WANTED = Score("turn", 0.0, reason="gold names nothing that a document could show")
 _REPEATED_QUERY = Score("turn", -1.0, reason="identical query")
 
 
@@ -93,7 +94,7 @@ class RetrievalGain(Component):
     def score(self, view: EpisodeView, state: GainState) -> Score:
         """Score the last turn."""
         if not state.wanted:
-            return _NOTHING
+            return _NOTHING if state.total else _NOTHING_WANTED
         documents = shown_documents(view.turns[-1])
         found = take_evidence(documents, state) if documents else 0
         if not found:

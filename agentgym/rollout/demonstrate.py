@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+from agentgym.rollout.context import ChatRenderer, is_native
 from agentgym.rollout.policy import Policy, Request, TokenRenderer
 from agentgym.types import Completion
 
@@ -36,10 +37,16 @@ class Demonstrator:
         completions = await self._actor.act(requests)
         written = []
         for request, completion in zip(requests, completions, strict=True):
-            ids = tuple(self._learner.encode_action(completion.text))
+            ids, text = self._write(request, completion.text)
             zeros = (0.0,) * len(ids)
-            written.append(replace(completion, token_ids=ids, logprobs=zeros, context_ids=request.token_ids))
+            written.append(replace(completion, text=text, token_ids=tuple(ids), logprobs=zeros, context_ids=request.token_ids))
         return written
+
+    def _write(self, request: Request, action: str) -> tuple[list[int], str]:
+        """Return ids and text of an action; with native tool calls in the form that the learner's template gives them."""
+        if request.dialect is not None and is_native(request.dialect) and isinstance(self.renderer, ChatRenderer):
+            return self.renderer.write_chat(request.messages, request.tools, request.dialect, action)
+        return self._learner.encode_action(action), action
 
     def release(self, episodes: Iterable[str]) -> None:
         """Pass on to the actor."""

@@ -7,6 +7,7 @@ from typing import Any
 from agentgym.env import ToolEnv
 from agentgym.errors import AgentGymError, ConfigError, ServiceError
 from agentgym.rollout.batcher import Batcher
+from agentgym.rollout.context import go_on, opening
 from agentgym.rollout.ledger import TokenLedger
 from agentgym.rollout.policy import Request
 from agentgym.seeding import stream
@@ -96,7 +97,7 @@ async def run_episode(
             scheduled = {"progress": progress} if env.suite.is_scheduled else {}
             env.reset(options={"task": task, "key": key, **scheduled})
         if renderer is not None:
-            ledger = TokenLedger(start.ids if start else renderer.start(env.messages, env.specs))
+            ledger = TokenLedger(start.ids if start else opening(renderer, env))
         while not env.ended:
             if keep is not None and env.n_turns > (start.parent[1] if start else 0):
                 keep(env.n_turns, env.snapshot())
@@ -114,13 +115,13 @@ async def run_episode(
             entropies.append(completion.entropies)
             await env.astep(completion.text)
             if ledger is not None and renderer is not None and not env.ended:
-                ledger.appended(renderer.extend(env.last_messages, completion.token_ids))
+                go_on(ledger, renderer, env, completion.token_ids)
     except Exception as error:  # noqa: BLE001 (one sibling's failure never stops a group)
         record = _failed(env, task, key, group_id, error)
         return replace(record, parent=start.parent) if start else record
     finally:
         policy.release([episode])
-    segments = (ledger.segment(),) if ledger is not None and ledger.spans else ()
+    segments = ledger.segments() if ledger is not None else ()
     record = env.trajectory
     turns = tuple(replace(t, entropies=e) if e else t for t, e in zip(record.turns, entropies, strict=True))
     record = replace(record, turns=turns)

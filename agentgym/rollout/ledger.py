@@ -7,10 +7,18 @@ from agentgym.types import Completion, Segment, Span
 
 
 class TokenLedger:
-    """Append-only record of one episode's tokens. Ids come from sampler and renderer; text never re-enters."""
+    """Append-only record of one episode's tokens. Ids come from sampler and renderer; text never re-enters.
+
+    A context that is written anew (thoughts that a chat template strips from history, a compacted context) begins
+    another segment; what was sampled before stays in the one in which it was sampled.
+    """
 
     def __init__(self, start: Sequence[int]) -> None:
         """Begin with the opening context."""
+        self._closed: list[Segment] = []
+        self._open(start)
+
+    def _open(self, start: Sequence[int]) -> None:
         self.ids: list[int] = list(start)
         self.mask: list[int] = [0] * len(self.ids)
         self.logprobs: list[float] = [0.0] * len(self.ids)
@@ -45,8 +53,18 @@ class TokenLedger:
         self.mask.extend([0] * len(ids))
         self.logprobs.extend([0.0] * len(ids))
 
+    def rewritten(self, context: Sequence[int]) -> None:
+        """Go on in a context that does not begin with the old one: another segment."""
+        if self.spans:
+            self._closed.append(self.segment())
+        self._open(context)
+
+    def segments(self) -> tuple[Segment, ...]:
+        """Return all segments in which something was sampled."""
+        return (*self._closed, self.segment()) if self.spans else tuple(self._closed)
+
     def segment(self) -> Segment:
-        """Return the ledger as one segment, without what follows the last sampled token."""
+        """Return the current segment, without what follows its last sampled token."""
         end = self.spans[-1].end if self.spans else len(self.ids)
         return Segment(tuple(self.ids[:end]), tuple(self.mask[:end]), tuple(self.logprobs[:end]), tuple(self.spans))
 

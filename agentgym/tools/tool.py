@@ -9,6 +9,7 @@ import sys
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, overload
 
 import numpy as np
@@ -17,10 +18,17 @@ from agentgym.errors import RegistrationError
 from agentgym.sanitize import RESERVED_NAMES
 from agentgym.tools.docstring import read_docstring
 from agentgym.tools.hints import Convert, HintError, plan
+from agentgym.tools.services import EpisodeServices, T
 from agentgym.types import JSON, DocRef, Passage, ToolSpec
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}\Z")
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+CONTEXT = "_context"
+"""Parameter of the ToolContext in tools that take whatever arguments their schema has."""
+
+EPOCH = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
+"""When an episode begins by its own clock, unless its task says otherwise (a Monday morning)."""
 
 
 class ToolContext:
@@ -29,7 +37,7 @@ class ToolContext:
     Gold is not in it and cannot be reached from it.
     """
 
-    __slots__ = ("_rng", "services", "state", "task_id", "turn")
+    __slots__ = ("_rng", "now", "services", "state", "task_id", "turn")
 
     def __init__(
         self,
@@ -38,8 +46,9 @@ class ToolContext:
         services: Mapping[str, Any] | None = None,
         task_id: str = "",
         turn: int = 0,
+        now: datetime = EPOCH,
     ) -> None:
-        """Hold the episode's state and random stream.
+        """Hold the episode's state, random stream and clock.
 
         Args:
             state: JSON state of the episode. Read it again after a call: a tool that mutates works on a copy,
@@ -48,12 +57,20 @@ class ToolContext:
             services: shared objects: a retriever, a sandbox. Never copied.
             task_id: id of the task.
             turn: 0-based index of the turn.
+            now: the time by the episode's own clock, with a time zone. It does not depend on the wall clock: a turn
+                takes a minute, a call a second.
         """
         self.state: dict[str, JSON] = {} if state is None else state
-        self.services: Mapping[str, Any] = {} if services is None else services
+        self.services = services if isinstance(services, EpisodeServices) else EpisodeServices(services)
         self.task_id = task_id
         self.turn = turn
+        self.now = now
         self._rng = rng
+
+    @property
+    def has_rng(self) -> bool:
+        """Whether there is a random stream."""
+        return self._rng is not None
 
     @property
     def rng(self) -> np.random.Generator:
@@ -64,10 +81,14 @@ class ToolContext:
             self._rng = self._rng()
         return self._rng
 
+    def opened(self, key: str, make: Callable[[], T]) -> T:
+        """Return what `make` made at the first call of the episode with this key; closed when the episode ends."""
+        return self.services.opened(key, make)
+
     def fork(self, state: dict[str, JSON]) -> "ToolContext":
         """Return a context of its own over a copied state."""
         rng = copy.deepcopy(self._rng) if isinstance(self._rng, np.random.Generator) else self._rng
-        return ToolContext(state, rng, self.services, self.task_id, self.turn)
+        return ToolContext(state, rng, self.services, self.task_id, self.turn, self.now)
 
     def take(self, other: "ToolContext") -> None:
         """Adopt state and random stream of a fork that succeeded."""
@@ -96,6 +117,8 @@ class Tool:
         *,
         context: tuple[str, ...] = (),
         converts: Mapping[str, Convert] | None = None,
+        slow: bool = False,
+        live: bool = False,
     ) -> None:
         """Join a spec and a function that takes its arguments by keyword.
 
@@ -104,6 +127,8 @@ class Tool:
             fn: a function or coroutine function.
             context: names of the parameters that get the ToolContext.
             converts: per parameter, from checked JSON to what the function expects.
+            slow: a plain function runs in a thread, so that other episodes go on.
+            live: it keeps something outside of `ctx.state` (a process, a server), which no snapshot holds.
 
         Raises:
             RegistrationError: the name is reserved or not a plain word, or timeout_s is not positive.
@@ -125,12 +150,20 @@ class Tool:
         self.fn = fn
         self.context = context
         self.converts = dict(converts or {})
+        self.slow = slow
+        self.live = live
         self.is_async = inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004
 
     @property
     def name(self) -> str:
         """The name by which a policy calls it."""
         return self.spec.name
+
+    @property
+    def waits(self) -> bool:
+        """Whether a call may suspend the coroutine that runs it; others run in place."""
+        waits = self.is_async and not getattr(self.fn, "joins", False)
+        return waits or self.slow or self.spec.timeout_s is not None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function itself."""
@@ -169,7 +202,12 @@ def tool(fn: Callable[..., Any], /) -> Tool: ...
 
 @overload
 def tool(
-    *, mutates: bool = False, timeout_s: float | None = None, final: bool = False, name: str | None = None
+    *,
+    mutates: bool = False,
+    timeout_s: float | None = None,
+    final: bool = False,
+    name: str | None = None,
+    slow: bool = False,
 ) -> Callable[[Callable[..., Any]], Tool]: ...
 
 
@@ -181,6 +219,7 @@ def tool(
     timeout_s: float | None = None,
     final: bool = False,
     name: str | None = None,
+    slow: bool = False,
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Make a tool of a function: its signature gives the schema, its docstring the descriptions.
 
@@ -190,17 +229,21 @@ def tool(
         timeout_s: seconds after which the call is given up; its copy of the state is dropped.
         final: a successful call ends the episode.
         name: another name than the function's.
+        slow: it waits for something (a disk, a network): it runs in a thread, so that other episodes go on. Tools
+            with a timeout_s do so anyway; coroutines need it not.
 
     Raises:
         RegistrationError: naming the parameter that has no hint, a hint without a JSON form, or is *args,
             **kwargs or positional-only.
     """
     if fn is None:
-        return functools.partial(_make, mutates=mutates, timeout_s=timeout_s, final=final, name=name)
-    return _make(fn, mutates=mutates, timeout_s=timeout_s, final=final, name=name)
+        return functools.partial(_make, mutates=mutates, timeout_s=timeout_s, final=final, name=name, slow=slow)
+    return _make(fn, mutates=mutates, timeout_s=timeout_s, final=final, name=name, slow=slow)
 
 
-def _make(fn: Callable[..., Any], *, mutates: bool, timeout_s: float | None, final: bool, name: str | None) -> Tool:
+def _make(
+    fn: Callable[..., Any], *, mutates: bool, timeout_s: float | None, final: bool, name: str | None, slow: bool
+) -> Tool:
     if isinstance(fn, Tool) or not callable(fn):
         raise RegistrationError(f"@tool needs a function, got {fn!r}")
     name = name or str(getattr(fn, "__name__", type(fn).__name__))
@@ -240,7 +283,7 @@ def _make(fn: Callable[..., Any], *, mutates: bool, timeout_s: float | None, fin
     if defs:
         parameters["$defs"] = defs
     spec = ToolSpec(name, description, parameters, mutates, final, timeout_s)
-    return Tool(spec, fn, context=tuple(context), converts=converts)
+    return Tool(spec, fn, context=tuple(context), converts=converts, slow=slow)
 
 
 def _signature(fn: Callable[..., Any], name: str) -> tuple[inspect.Signature, dict[str, Any]]:

@@ -14,6 +14,7 @@ None of them changes the state.
 import asyncio
 import contextlib
 import copy
+import functools
 import json
 import pickle
 import threading
@@ -28,6 +29,11 @@ from agentgym.tools.validate import ArgumentsError, validate
 from agentgym.types import JSON, DocRef, ToolCall, ToolResult, ToolSpec
 
 _MAX_ERROR_CHARS = 500
+MAX_DATA_CHARS = 1_000_000
+"""Longest result of a call, as JSON text; what a policy is shown of it is cut far earlier (Limits.max_result_chars)."""
+_FEW, _BRIEF = 32, 256
+"""Lists of so few and so short strings (ids, mostly) are JSON as they are."""
+_CLEANED_CHARS = 4_096
 _ENCODER, _DECODER = json.JSONEncoder(allow_nan=False), json.JSONDecoder()
 
 
@@ -110,7 +116,7 @@ class Toolbox:
                 keywords = item.keywords(arguments, own)
             except (ValueError, TypeError) as error:  # a class of the tool's refused its values
                 return _failed(call, "E_ARGS", f"{call.name}: {error}")
-            if item.spec.timeout_s is not None:
+            if item.spec.timeout_s is not None or (item.slow and not item.is_async):
                 output = await self._timed(item, keywords, item.spec.timeout_s)
             elif item.is_async:
                 output = await item.fn(**keywords)
@@ -128,15 +134,15 @@ class Toolbox:
         except ToolError as error:
             return _failed(call, "E_TOOL", str(error) or f"{call.name} failed")
         except _NotJsonError as error:
-            return _failed(call, "E_TOOL", f"{call.name} gave a result that is not JSON: {error}")
+            return _failed(call, "E_TOOL", f"{call.name} gave a result that {error}")
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a broken tool is an observation, not a crash
             return _failed(call, "E_TOOL", f"{call.name} failed: {type(error).__name__}")
         if apart and item.spec.mutates:
             ctx.take(own)
         return ToolResult(call.id, call.name, True, data, documents=documents, mutated=mutated, events=events)
 
-    async def _timed(self, item: Tool, keywords: dict[str, Any], timeout_s: float) -> Any:
-        """Await the tool for `timeout_s` seconds; a plain function runs in a thread. Raises _LateError."""
+    async def _timed(self, item: Tool, keywords: dict[str, Any], timeout_s: float | None) -> Any:
+        """Await the tool for `timeout_s` seconds (None: to its end); a plain function runs in a thread. Raises _LateError."""
         waited = asyncio.ensure_future(item.fn(**keywords)) if item.is_async else _in_thread(item, keywords)
         try:
             done, _ = await asyncio.wait({waited}, timeout=timeout_s)
@@ -156,7 +162,7 @@ class _LateError(TimeoutError):
 
 
 class _NotJsonError(ValueError):
-    """The tool's result has no JSON form."""
+    """The tool's result has no JSON form, or one that is too long; the message goes on after "a result that"."""
 
 
 def copy_state(state: dict[str, JSON]) -> dict[str, JSON]:
@@ -178,19 +184,29 @@ def plain_json(value: Any) -> JSON:
     """Return a value as JSON of its own: nothing shared with the tool's state, strings sanitised.
 
     Raises:
-        _NotJsonError: it has no JSON form, or holds a number that is not finite.
+        _NotJsonError: it has no JSON form, holds a number that is not finite, or is longer than MAX_DATA_CHARS.
     """
     if value is None or value is True or value is False:
         return value
     if type(value) is str:
-        return sanitize(value)
+        return sanitize(_short(value))
+    if type(value) is list and len(value) <= _FEW and all(type(item) is str and len(item) <= _BRIEF for item in value):
+        return [sanitize(item) for item in value]
     try:
-        text = _ENCODER.encode(value)
+        text = _short(_ENCODER.encode(value))
+    except _NotJsonError:
+        raise
     except (TypeError, ValueError, RecursionError) as error:
-        raise _NotJsonError(str(error) or type(error).__name__) from error
+        raise _NotJsonError(f"is not JSON: {str(error) or type(error).__name__}") from error
     # everything that must be dropped is an escape in ASCII JSON, except DEL
     plain = _DECODER.decode(text)
     return _clean(plain) if "\\" in text or "\x7f" in text else plain
+
+
+def _short(text: str) -> str:
+    if len(text) > MAX_DATA_CHARS:
+        raise _NotJsonError(f"is too long: {len(text)} characters; at most {MAX_DATA_CHARS} are taken")
+    return text
 
 
 def _clean(value: JSON) -> JSON:
@@ -208,10 +224,18 @@ def _outcome(output: Any) -> tuple[JSON, tuple[DocRef, ...], dict[str, JSON]]:
         return plain_json(output), (), {}
     scores = output.scores or [doc.score if isinstance(doc, DocRef) else 0.0 for doc in output.documents]
     shown = [
-        DocRef(sanitize(doc.id), sanitize(doc.title), sanitize(doc.text), rank, float(score))
+        DocRef(sanitize(doc.id), sanitize(doc.title), _cleaned(doc.text), rank, float(score))
         for rank, (doc, score) in enumerate(zip(output.documents, scores, strict=True))
     ]
     return plain_json(output.data), tuple(shown), plain_json(dict(output.events)) if output.events else {}
+
+
+_remembered = functools.lru_cache(2_048)(sanitize)
+
+
+def _cleaned(text: str) -> str:
+    """Return `sanitize(text)`; a passage that was shown lately (to the same group, usually) is not read again."""
+    return _remembered(text) if len(text) <= _CLEANED_CHARS else sanitize(text)
 
 
 def _in_thread(item: Tool, keywords: dict[str, Any]) -> "asyncio.Future[Any]":

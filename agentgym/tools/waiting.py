@@ -3,17 +3,35 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, TypeVar
 
 from agentgym.errors import EnvError
+
+F = TypeVar("F", bound=Callable[..., Any])
+_at_once: ContextVar[bool] = ContextVar("at_once", default=False)
+
+
+def may_wait() -> bool:
+    """Whether the running coroutine may suspend: False inside `run_at_once`."""
+    return not _at_once.get()
+
+
+def joins(fn: F) -> F:
+    """Mark a coroutine function that asks `may_wait` first: in a plain `step` it runs in place, without an event loop."""
+    fn.joins = True  # pyright: ignore[reportFunctionMemberAccess]
+    return fn
 
 
 def run_at_once(turn: Coroutine[Any, Any, Any]) -> Any:
     """Run a coroutine that never waits, without an event loop. Raises EnvError if it waits after all."""
+    before = _at_once.set(True)
     try:
         turn.send(None)
     except StopIteration as done:
         return done.value
+    finally:
+        _at_once.reset(before)
     turn.close()
     raise EnvError("a tool waited although it is neither async nor time-limited; declare it with `async def`")
 

@@ -15,6 +15,7 @@ from agentgym.atomic import write_text
 from agentgym.errors import AgentGymError, DataError
 from agentgym.types import JSON
 from agentgym.view.charts import charts, component_rows
+from agentgym.view.credit_rows import credit_rows
 from agentgym.view.episodes import read_records, token_texts
 from agentgym.view.folder import Folder, cut, number, read_folder
 from agentgym.view.headline import kinds, measures, tiles
@@ -68,6 +69,7 @@ def report_data(path: Path) -> dict[str, JSON]:
         "series": curves,
         "charts": charts(curves),
         "components": [_rounded(row) for row in component_rows(curves, records.components, _about(names))],
+        "credit": credit_rows(folder.lines),
         "measures": [_rounded(row) for row in measures(folder, curves)],
         "kinds": [_rounded(row) for row in kinds(folder)],
         "warnings": warnings(folder.lines),

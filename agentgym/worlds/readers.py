@@ -16,6 +16,7 @@ from agentgym.errors import ConfigError, DataError, suggestion
 from agentgym.jsonl import json_type, open_bytes, read_lines, read_objects
 from agentgym.task import Task
 from agentgym.types import Passage
+from agentgym.worlds.question_parquet import parquet_rows
 from agentgym.worlds.question_rows import ANSWER_FIELDS, Row, misspelt, row_passages, row_task
 
 FORMATS: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -77,7 +78,7 @@ class FileTasks:
 
 
 def read_tasks(path: str | Path, format: str = "auto") -> FileTasks:
-    """Read a question file: JSON lines or one JSON list, `.gz` included.
+    """Read a question file: JSON lines or one JSON list, `.gz` included, or parquet (FlashRAG's, Search-R1's).
 
     Args:
         path: the file.
@@ -139,7 +140,9 @@ def read_context(path: str | Path) -> list[Passage]:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """Yield (line, row) of JSON lines or of the items of one JSON list."""
+    """Yield (line, row) of JSON lines, of the items of one JSON list, or of a parquet file."""
+    if path.suffix == ".parquet":
+        return parquet_rows(path)
     with open_bytes(path) as file:
         try:
             head = file.read(256).lstrip(b"\xef\xbb\xbf \t\r\n")

@@ -8,13 +8,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from agentgym import hooks, worlds
+from agentgym import worlds
 from agentgym.env import ToolEnv
 from agentgym.envs.search_qa.tasks import corpus_of, open_source
 from agentgym.envs.search_qa.tools import MAX_K, search_tools
 from agentgym.episode import Episode
 from agentgym.errors import ConfigError
-from agentgym.retrieval import Retriever, open_retriever
+from agentgym.retrieval import Retriever
+from agentgym.retrieval.backends import check_name, open_corpus
+from agentgym.retrieval.client import is_address, remote_retriever
 from agentgym.sanitize import escape_reserved, shorten
 from agentgym.task import Limits, Task
 from agentgym.tools import Tool
@@ -69,7 +71,8 @@ class SearchQAEnv(ToolEnv):
             world: A spec such as "synthetic:natural?entities=1000&seed=0", a World, or a source of worlds.
             tasks: A question file, a list of Task, or a TaskSource.
             index: Folder made by `agentgym index build`, or a file of passages to index in memory.
-            retriever: Name of a registered backend, or a Retriever to search instead of index and world.
+            retriever: "bm25", "dense", "hybrid" or another registered name (`agentgym.retrieval.backends`), the address
+                of a server ("http://…"), or a Retriever to search instead of index and world.
             reward: A preset, component name, expression or Suite.
             dialect: "tags" or "json".
             observation: "full" or "compact" (the same facts in few tokens).
@@ -89,9 +92,11 @@ class SearchQAEnv(ToolEnv):
         if index is not None:
             if self._corpus is not None:
                 raise ConfigError("SearchQA-v0: give index= or a retriever object, not both")
-            self._corpus = open_retriever(index)
-        if self._backend and self._backend not in hooks.RETRIEVERS:
-            hooks.RETRIEVERS.resolve(self._backend)  # raises with the nearest name
+            self._corpus = open_corpus(index, self._backend)
+        elif self._backend:
+            check_name(self._backend)
+            if is_address(self._backend):
+                self._corpus = remote_retriever(self._backend)
         if not (self._backend or isinstance(retriever, Retriever)):
             raise ConfigError(f"SearchQA-v0: retriever={retriever!r:.80} is neither a name nor a Retriever")
         if not isinstance(k, int) or not 1 <= k <= MAX_K:
@@ -144,10 +149,12 @@ class SearchQAEnv(ToolEnv):
     def show(self, documents: tuple[DocRef, ...], max_chars: int) -> tuple[DocRef, ...]:
         """Return the documents as the policy reads them: escaped, each cut to its share."""
         share = max(80, max_chars // max(1, len(documents)))
-        return tuple(
-            DocRef(d.id, self._escaped(d.title, TITLE_CHARS), self._escaped(d.text, share), d.rank, d.score)
-            for d in documents
-        )
+        shown = []
+        for d in documents:
+            title, text = self._escaped(d.title, TITLE_CHARS), self._escaped(d.text, share)
+            same = title is d.title and text is d.text and not d.seen_before
+            shown.append(d if same else DocRef(d.id, title, text, d.rank, d.score))
+        return tuple(shown)
 
     def _escaped(self, text: str, max_chars: int) -> str:
         return shorten(escape_reserved(text, self.toolbox.tools), max_chars)[0]

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from agentgym import hooks, worlds
+from agentgym import worlds
 from agentgym.errors import ConfigError
 from agentgym.retrieval import Retriever
+from agentgym.retrieval.backends import retriever_factory
 from agentgym.task import Task, TaskSource
 from agentgym.worlds.readers import read_tasks
 
@@ -88,7 +89,7 @@ def corpus_of(task: Task, backend: str) -> Retriever:
     if key in _corpora:
         _corpora.move_to_end(key)
         return _corpora[key]
-    _corpora[key] = hooks.RETRIEVERS.resolve(backend)(worlds.world(task.world).passages())
+    _corpora[key] = retriever_factory(backend)(worlds.world(task.world).passages())
     while len(_corpora) > CACHED_CORPORA:
         _corpora.popitem(last=False)
     return _corpora[key]

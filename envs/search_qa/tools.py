@@ -5,7 +5,9 @@ from collections.abc import Iterator
 
 from agentgym.errors import ToolError
 from agentgym.retrieval import Retriever
+from agentgym.retrieval.wave import search_in_wave
 from agentgym.tools import Tool, ToolContext, ToolOutput, tool
+from agentgym.tools.waiting import joins, may_wait
 from agentgym.types import Passage
 
 MAX_K = 10
@@ -15,9 +17,13 @@ CITATION = re.compile(r"\s*\[doc:([^\[\]\s]{1,200})\]\s*$")
 
 
 def search_tools(k: int) -> tuple[Tool, ...]:
-    """Return the four tools; `k` is how many passages a search returns unless the call says otherwise."""
+    """Return the four tools; `k` is how many passages a search returns unless the call says otherwise.
 
-    def search(query: str, ctx: ToolContext, k: int = k) -> ToolOutput:  # noqa: D417 (policies never see ctx)
+    Environments that step together search together (`agentgym.retrieval.wave`); a plain `step` searches at once.
+    """
+
+    @joins
+    async def search(query: str, ctx: ToolContext, k: int = k) -> ToolOutput:  # noqa: D417 (policies never see ctx)
         """Search the corpus for passages.
 
         Args:
@@ -28,7 +34,8 @@ def search_tools(k: int) -> tuple[Tool, ...]:
             raise ToolError("search: 'query' is empty; write what to look for")
         if not 1 <= k <= MAX_K:
             raise ToolError(f"search: 'k' is {k}; allowed: 1 to {MAX_K}")
-        hits = _corpus(ctx).search(query, k)
+        corpus = _corpus(ctx)
+        hits = await search_in_wave(corpus, query, k) if may_wait() else corpus.search(query, k)
         scores = tuple(h.score for h in hits)
         return ToolOutput([h.passage.id for h in hits], tuple(h.passage for h in hits), scores)
 

@@ -10,6 +10,8 @@ from agentgym.policies.hf.cache import RowCache
 from agentgym.seeding import stream
 
 Masks = torch.Tensor | dict[str, torch.Tensor]
+ADAPTERS = "agentgym_lora"
+"""Attribute of a model that learns by adapters (`agentgym.policies.hf.lora`)."""
 LAYER_KINDS = ("full_attention", "sliding_attention")
 TRIAL_TOKENS, TRIAL_FED = 16, 4
 """Tokens on which a model's parts are compared with the whole, and how many of them are fed one by one."""
@@ -49,6 +51,8 @@ class CausalModel:
         self._window: int | None = window if not kinds or "sliding_attention" in kinds else None
         self._mixed = len(kinds) > 1
         self._additive = False
+        self.shares_prefixes: bool | None = None
+        """Whether rows that begin alike may be read as a tree; None: not tried yet (`shared_prefixes.supported`)."""
         self._attach()
 
     @property
@@ -111,6 +115,15 @@ class CausalModel:
         if self._window is None:
             return self._form(full)
         sliding = self._form(full & (keys > queries - self._window))
+        return {"full_attention": self._form(full), "sliding_attention": sliding} if self._mixed else sliding
+
+    def masks_of(self, sees: torch.Tensor, positions: torch.Tensor) -> Masks:
+        """Return the masks for tokens that see chosen others: sees [B, T, T] bool, at positions [B, T] of their rows."""
+        full = sees[:, None]
+        if self._window is None:
+            return self._form(full)
+        near = positions[:, None, None, :] > positions[:, None, :, None] - self._window
+        sliding = self._form(full & near)
         return {"full_attention": self._form(full), "sliding_attention": sliding} if self._mixed else sliding
 
     def _form(self, mask: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ from transformers.utils import logging as transformers_logging
 from agentgym.errors import AgentGymError, ConfigError, DataError, LedgerError, suggestion
 from agentgym.policies.hf import scorer, training
 from agentgym.policies.hf.codec import TokenCodec
-from agentgym.policies.hf.model import CausalModel
+from agentgym.policies.hf.model import ADAPTERS, CausalModel
 from agentgym.policies.hf.renderer import TemplateRenderer
 from agentgym.policies.hf.sampler import Row, Sampler
 from agentgym.policies.hf.sampling import StopStrings
@@ -41,6 +41,7 @@ class HFPolicy:
         *,
         device: str | torch.device | None = None,
         native_tools: bool = False,
+        template_options: dict[str, Any] | None = None,
         max_context: int | None = None,
         **sampler_options: int,
     ) -> None:
@@ -51,6 +52,7 @@ class HFPolicy:
             tokenizer: Its tokenizer; without a chat template a plain "User: … Assistant:" form is used.
             device: Where to put the model; None leaves it.
             native_tools: Hand tool specifications to the chat template (the dialects describe them already).
+            template_options: Handed to the chat template, e.g. {"enable_thinking": False}.
             max_context: Longest context in tokens, completion included; None takes the model's own.
             sampler_options: min_rows, key_multiple, max_rows, prefill_tokens, cache_bytes: see `Sampler`.
 
@@ -61,7 +63,7 @@ class HFPolicy:
         self.version = 0
         self._causal = CausalModel(model, device)
         self._codec = TokenCodec(tokenizer)
-        self.renderer = TemplateRenderer(self._codec, native_tools=native_tools)
+        self.renderer = TemplateRenderer(self._codec, native_tools=native_tools, template_options=template_options)
         self.max_context = min(max_context or self._causal.max_context, self._causal.max_context)
         self._sampler = Sampler(self._causal, self._ends(), **sampler_options)
         self._stops: dict[tuple[str, ...], StopStrings] = {}
@@ -196,9 +198,17 @@ class HFPolicy:
     # ---- keeping ----------------------------------------------------------------------------------
 
     def save(self, directory: Path | str) -> None:
-        """Write weights, configuration and tokenizer; `AutoModelForCausalLM.from_pretrained` reads them."""
-        with no_bars():
-            self.model.save_pretrained(directory)
+        """Write weights, configuration and tokenizer; `AutoModelForCausalLM.from_pretrained` reads them.
+
+        Of a model that learns by adapters only those are written.
+        """
+        if hasattr(self.model, ADAPTERS):
+            from agentgym.policies.hf import lora
+
+            lora.save(self.model, Path(directory))
+        else:
+            with no_bars():
+                self.model.save_pretrained(directory)
         self.tokenizer.save_pretrained(directory)
 
     def load(self, directory: Path | str) -> None:
@@ -207,6 +217,12 @@ class HFPolicy:
         Raises:
             DataError: If the folder holds no such model.
         """
+        if hasattr(self.model, ADAPTERS):
+            from agentgym.policies.hf import lora
+
+            lora.load(self.model, Path(directory))
+            self._sampler.store.clear()
+            return
         try:
             with no_bars():
                 saved = type(self.model).from_pretrained(directory, dtype=self._causal.dtype).state_dict()
@@ -217,7 +233,7 @@ class HFPolicy:
 
 
 def load(
-    name_or_path: str | Path = "", *, dtype: str = "float32", experts: str = "", **options: Any
+    name_or_path: str | Path = "", *, dtype: str = "float32", experts: str = "", lora: int = 0, **options: Any
 ) -> HFPolicy:
     """Return a policy of any transformers causal language model: a folder, or an id of the Hugging Face hub.
 
@@ -226,6 +242,7 @@ def load(
         dtype: Type of the weights: "float32", "bfloat16", "float16".
         experts: How a mixture of experts is computed. The model's own way ("") sorts tokens by expert, so that a
             completion depends on its batch in the last bits; "batched_mm" does not, and takes more memory.
+        lora: Rank of adapters that learn in the place of the weights (`agentgym.policies.hf.lora`); 0: none.
         options: Handed to `HFPolicy`.
 
     Raises:
@@ -239,7 +256,7 @@ def load(
             model.set_experts_implementation(experts)
         except (AttributeError, ValueError) as error:
             raise ConfigError(f"experts {experts!r}: {type(model).__name__} does not take it: {error}") from error
-    return HFPolicy(model, tokenizer, **options)
+    return HFPolicy(with_adapters(model, lora, name_or_path), tokenizer, **options)
 
 
 def read(name_or_path: str | Path, dtype: str) -> tuple[Any, Any]:
@@ -254,6 +271,15 @@ def read(name_or_path: str | Path, dtype: str) -> tuple[Any, Any]:
         why = " ".join(str(error).split())  # transformers likes several lines
         raise ConfigError(f"hf:{name_or_path}: cannot load a causal language model: {why}") from error
     return model, tokenizer
+
+
+def with_adapters(model: Any, rank: int, base: str | Path) -> Any:
+    """Return the model, with adapters of this rank attached unless it is 0. Raises MissingExtraError, ConfigError."""
+    if rank:
+        from agentgym.policies.hf.lora import attach
+
+        attach(model, rank, base=str(base))
+    return model
 
 
 @contextmanager

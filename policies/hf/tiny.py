@@ -1,16 +1,18 @@
 """The preset `tiny`: a word-level Llama of about 200,000 weights that learns to search on one CPU core."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from agentgym.errors import ConfigError, suggestion
 from agentgym.policies.hf.policy import HFPolicy
 from agentgym.seeding import stream
 from agentgym.worlds import closed_vocabulary
+from agentgym.worlds.shop_words import shop_vocabulary
 
 TOOLS = ("search", "answer", "open", "find", "information")
 CODES = ("LENGTH", "RESERVED", "PARSE", "MULTI", "UNKNOWN_TOOL", "ARGS", "BUDGET", "TOOL", "TIMEOUT", "FORBIDDEN")
@@ -22,6 +24,9 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 """One token a message; an action that closes its tag needs no end of turn."""
+
+VOCABULARIES: dict[str, Callable[[], tuple[str, ...]]] = {"closed": closed_vocabulary, "shop": shop_vocabulary}
+"""Vocabularies by name: of the closed worlds of questions, and of the closed shops."""
 
 IDENTITY_SHARE = 0.7
 """Share of the identity in value and output projections: attention copies from the first step on."""
@@ -36,7 +41,7 @@ def load(
     feed_forward: int = 192,
     max_context: int = 1_024,
     tools: Sequence[str] = TOOLS,
-    words: Sequence[str] | None = None,
+    words: Sequence[str] | str | None = None,
     **options: Any,
 ) -> HFPolicy:
     """Return an untrained tiny policy.
@@ -49,10 +54,10 @@ def load(
         feed_forward: Width of the feed-forward layers.
         max_context: Longest context in tokens.
         tools: Tool names whose opening and closing tags are words.
-        words: The vocabulary; None takes that of the closed worlds.
+        words: The vocabulary, or the name of one in `VOCABULARIES`; None takes "closed".
         options: Handed to `HFPolicy`.
     """
-    tokenizer = make_tokenizer(closed_vocabulary() if words is None else words, tools, max_context)
+    tokenizer = make_tokenizer(_vocabulary("closed" if words is None else words), tools, max_context)
     ids = tokenizer.get_vocab()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -73,6 +78,14 @@ def load(
         model = LlamaForCausalLM(config)
     initialize(model, seed)
     return HFPolicy(model, tokenizer, max_context=max_context, **options)
+
+
+def _vocabulary(words: Sequence[str] | str) -> Sequence[str]:
+    if not isinstance(words, str):
+        return words
+    if words not in VOCABULARIES:
+        raise ConfigError(f"tiny: words={words!r} is no vocabulary; allowed: {', '.join(VOCABULARIES)}{suggestion(words, VOCABULARIES)}")
+    return VOCABULARIES[words]()
 
 
 def make_tokenizer(words: Sequence[str], tools: Sequence[str], max_context: int) -> PreTrainedTokenizerFast:

@@ -1,11 +1,14 @@
 """`agentgym audit` as a user runs it: exit codes, one JSON document, tables, logs of our own and of others."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agentgym.audit.report import SECTIONS
 from agentgym.cli.main import main
 
 WORLD = ["--world", "synthetic:closed?seed=0", "--episodes", "2", "--instances", "2"]
@@ -26,6 +29,18 @@ def test_a_sound_environment_passes(capsys: pytest.CaptureFixture[str]) -> None:
     assert "PASS hack-resistant" in out
     assert "FAIL" not in out
     assert out.count("\n") > 30
+
+
+def test_a_real_process_prints_one_document_and_says_by_its_exit_code_what_it_found() -> None:
+    command = [sys.executable, "-m", "agentgym", "audit", "SearchQA-v0", "--reward", "answer_cover + 0.1*all_valid"]
+    done = subprocess.run([*command, "--json", *WORLD], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.count("\n") == 1
+    report = json.loads(done.stdout)
+    assert report["passed"] is False
+    assert set(report["verdicts"]) == set(SECTIONS)
+    assert report["verdicts"]["hack-resistant"] == "fail"
+    assert all(report["verdicts"][s] != "fail" for s in SECTIONS if s != "hack-resistant")
 
 
 def test_a_loose_match_fails_with_its_component(capsys: pytest.CaptureFixture[str]) -> None:

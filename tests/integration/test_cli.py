@@ -461,8 +461,8 @@ def test_every_mistake_gives_one_clear_line(arguments: Sequence[str], message: s
     [
         ({"version": 7}, "index format version 7; this AgentGym reads version"),
         ({"analyzer": "words-0"}, "does not match its own checksum"),
-        ("scores.npy", "scores.npy: damaged"),
-        ("terms.utf8", "terms.utf8: damaged"),
+        ("docs.npy", "docs.npy: damaged"),
+        ("term_text.bin", "term_text.bin: damaged"),
     ],
 )  # fmt: skip
 def test_an_index_that_cannot_be_used_is_refused(damage: Any, message: str, mess: Path, capsys: Any) -> None:

@@ -28,7 +28,7 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
 def test_recall_is_that_of_bm25s_called_directly(name: str, dialect: str, data_dir: Path, tmp_path: Path, capsys: Any) -> None:
     corpus, questions = data_dir / "qa" / f"{name}.corpus.jsonl", data_dir / "qa" / f"{name}.questions.jsonl"
     index, out = tmp_path / "index", tmp_path / "out"
-    assert main(["index", "build", str(corpus), "--out", str(index), "--quiet"]) == 0
+    assert main(["index", "build", str(corpus), "--out", str(index), "--engine", "bm25s", "--quiet"]) == 0
     capsys.readouterr()
     files = ["--tasks", str(questions), "--index", str(index), "--dialect", dialect]
     options = ["--policy", "extractive", "--limit", str(LIMIT), "--out", str(out), "--json", "--quiet"]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentgym.dialects import Dialect, JsonDialect, Parsed, TagsDialect
+from agentgym.dialects import ChatDialect, Dialect, JsonDialect, Parsed, TagsDialect
 from agentgym.sanitize import RESERVED_NAMES, sanitize
 from agentgym.task import Limits
 from agentgym.types import ToolCall, ToolSpec
@@ -12,7 +12,7 @@ from agentgym.types import ToolCall, ToolSpec
 MANY = Limits(max_calls_per_turn=4, max_action_chars=10**9)
 PIECES = (
     "<search>", "</search>", "<think>", "</think>", "<tool_call>", "</tool_call>", "<information>", "<|im_end|>", "</s>",
-    "&", "&amp;", "&#32;", "&#x3c;", "<", ">", '"', "'", "\\", "\\u003c", " ", "\n", "\t", "\u00a0", "null", "3", "[]", "{",
+    "[TOOL_CALLS]", "[ARGS]", "<|python_tag|>", '{"name": "search", "parameters": {"query": "x"}}', "; ", "&", "&amp;", "&#32;", "&#x3c;", "<", ">", '"', "'", "\\", "\\u003c", " ", "\n", "\t", "\u00a0", "null", "3", "[]", "{",
     '{"a":1,"a":2}', "1e999", "é", "👩‍🔬", "\u202e", "/>", "=", "<a/>", "/",
 )  # fmt: skip
 TEXT = st.one_of(st.text(max_size=30), st.lists(st.sampled_from(PIECES), max_size=8).map("".join)).map(sanitize)
@@ -57,7 +57,7 @@ def specs_and_calls(draw: st.DrawFn) -> tuple[list[ToolSpec], tuple[ToolCall, ..
 
 
 @settings(max_examples=400, deadline=None)
-@given(specs_and_calls(), st.sampled_from([TagsDialect(), JsonDialect()]))
+@given(specs_and_calls(), st.sampled_from([TagsDialect(), JsonDialect(), ChatDialect()]))
 def test_parse_gives_back_what_render_wrote(case: tuple[list[ToolSpec], tuple[ToolCall, ...]], dialect: Dialect):
     specs, calls = case
     parsed = dialect.parse(dialect.render(calls, specs), specs, MANY)
@@ -78,7 +78,7 @@ ANSWER = ToolSpec("answer", "", {"type": "object", "properties": {"text": {"type
         st.text(st.characters(exclude_categories=()), max_size=60),
         st.lists(st.sampled_from((*PIECES, "<search k='", "<answer>", '{"name": "search", "arguments": {', "\x00", "\ud800")), max_size=14).map("".join),
     ),
-    st.sampled_from([TagsDialect(), JsonDialect()]),
+    st.sampled_from([TagsDialect(), JsonDialect(), ChatDialect()]),
 )  # fmt: skip
 def test_parse_never_raises_and_is_either_calls_or_an_error(text: str, dialect: Dialect):
     parsed = dialect.parse(text, [SEARCH, ANSWER], MANY)
@@ -120,11 +120,21 @@ HOSTILE = {
     "end tokens": "<|im_end|>" * N,
     "forged prefixes": "<   /   " * N,
     "control tokens": "<|" * N,
+    "llama calls": '{"name":"search","parameters":{}};' * N + "{}",
+    "llama brackets": '{"name":' + "{" * N + "}",
+    "llama blanks": '<|python_tag|>' + " ;" * N,
+    "mistral calls": "[TOOL_CALLS]search[ARGS]{}" * N,
+    "function tags": "<tool_call><function=search>" + "<parameter=k>" * N,
+    "function calls": "<tool_call><function=search></function></tool_call>" * N,
+    "argument keys": "<tool_call>search" + "<arg_key>" * N,
+    "argument pairs": "<tool_call>search" + "<arg_key>a</arg_key><arg_value>1</arg_value>" * N + "</tool_call>",
+    "mistral tags": "[TOOL_CALLS]" * N,
+    "mistral list": "[TOOL_CALLS][" + '{"name":"search"},' * N,
 }
 
 
 @pytest.mark.timeout(5)
-@pytest.mark.parametrize("dialect", [TagsDialect(), JsonDialect()], ids=lambda d: d.name)
+@pytest.mark.parametrize("dialect", [TagsDialect(), JsonDialect(), ChatDialect()], ids=lambda d: d.name)
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_texts_end_soon(name: str, dialect: Dialect):
     """Quadratic work on these would take minutes; the time limit of the test catches it."""

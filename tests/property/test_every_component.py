@@ -24,7 +24,7 @@ SEARCH_FAMILY = {
     *("info_density", "entity_match", "citation_rubric", "citation_precision", "nugget_coverage", "path_potential"),
     *("citation_rubric_judged", "nugget_coverage_judged", "information_gain", "information_gain_log", "log_ratio"),
     *("reference_probability", "self_aligned", "retrieval_gain", "query_novelty", "action_reference", "all_valid"),
-    *("step_cost", "call_cost", "invalid_action", "forgery"),
+    *("step_cost", "call_cost", "obs_cost", "invalid_action", "forgery"),
 }
 T1, T2, T3 = ("film", "directed_by", "E1"), ("E1", "born_in", "E0"), ("film", "shot_in", "x")
 GOLD = Gold(

@@ -44,6 +44,9 @@ def some_rows(seed: int) -> list[Row]:
                 "masked": rng.integers(0, 2, n).tolist(), "log_ratio": rng.normal(size=n).tolist(),
                 "potential": rng.random(5).tolist(), "mode_support": rng.random((5, 2)).tolist(),
                 "mode_reliability": rng.random(2).tolist(),
+                "continued_outcome": np.where(rng.random(5) < 0.6, rng.random(5), np.nan).tolist(),
+                "continued_turns": rng.normal(size=5).tolist(),
+                "n_tokens": int(rng.integers(1, 100)), "mean_logprob": -float(rng.random()),
             }  # fmt: skip
             rows.append(
                 Row(group, np.round(rng.normal(size=n), 1).tolist(), float(rng.integers(0, 2)),
@@ -70,6 +73,8 @@ def as_arrays(rows: Sequence[Row]) -> CreditArrays:
         "items": padded([r.more["items"] for r in rows]), "eligible": padded([r.more["eligible"] for r in rows]),
         **{name: padded([r.more[name] for r in rows]) for name in ("accuracy", "confidence", "masked", "log_ratio")},
         "item_weights": np.array(ITEM_WEIGHTS), "channel_weights": np.array(WEIGHTS),
+        **{n: column(n)[:, : width + 1] for n in ("continued_outcome", "continued_turns")},
+        **{n: column(n) for n in ("n_tokens", "mean_logprob")},
         "potential": column("potential")[:, : width + 1], "mode_support": column("mode_support")[:, : width + 1],
         **{f"score:{n}": column(n) for n in ("entity_match", "citation_rubric", "atomic_thought", "self_aligned")},
         **{n: column(n) for n in ("format_error", "overlong", "channels", "mode_reliability")},
@@ -431,3 +436,41 @@ def p2s(rows: Sequence[Row]) -> Advantages:
         return row.outcome if any(r.outcome >= 0.5 for r in peers(rows, row)) else row.more["self_aligned"]
 
     return z_of(rows, score)
+
+
+def counterfactual(rows: Sequence[Row], weight: float) -> Advantages:
+    def total(row: Row) -> float:
+        return row.outcome + weight * sum(row.turns)
+
+    out = []
+    for row in rows:
+        others = [total(r) for r in peers(rows, row) if r is not row]
+        known: dict[int, float] = {len(row.turns): total(row)}
+        for k in range(1, len(row.turns)):
+            later = row.more["continued_outcome"][k] + weight * row.more["continued_turns"][k]
+            if not math.isnan(row.more["continued_outcome"][k]):
+                known[k] = later + weight * sum(row.turns[:k])
+        if others:
+            known[0] = mean(others)
+        values = []
+        for k in range(len(row.turns)):
+            before = [known[j] for j in range(k, -1, -1) if j in known]
+            after = next(known[j] for j in range(k + 1, len(row.turns) + 1) if j in known)
+            values.append(after - before[0] if before else 0.0)
+        out.append(values)
+    return out
+
+
+def drpo(rows: Sequence[Row], tau: float, lam: float, longest: float) -> Advantages:
+    def coefficient(row: Row) -> float:
+        group = peers(rows, row)
+        right, wrong = [r for r in group if r.outcome], [r for r in group if not r.outcome]
+        if not right or not wrong:
+            return 0.0
+        if row.outcome:
+            short = {id(r): math.exp((1 - r.more["n_tokens"] / longest) / lam) for r in right}
+            return len(group) * short[id(row)] / sum(short.values())
+        likely = {id(r): math.exp(r.more["mean_logprob"] / tau) for r in wrong}
+        return -len(group) * likely[id(row)] / sum(likely.values())
+
+    return spread(rows, coefficient)

@@ -83,6 +83,22 @@ function endTable() {
     ends.map(([end, n]) => [end || "(none)", n, el("i", {class: "share", "--size": percent(n / D.n_episodes)}), right(n / D.n_episodes)])));
 }
 
+function showCredit() {
+  const {turns = [], components = [], forecast, step} = D.credit || {};
+  if (!turns.length && !components.length && !forecast) return;
+  $("credit").hidden = false;
+  $("credit").append(el("h2", {text: "Credit"}),
+    el("p", {class: "note", text: "What the siblings of a group can be told apart by. Zero variance: share of groups that say nothing at this place. Singletons: nobody to compare with. Effective members: how many share the credit of a group."}));
+  if (forecast) $("credit").append(el("div", {class: "card notice"}, el("h4", {text: "Before training"}), el("p", {class: "said", text: forecast})));
+  const after = `at step ${step}`;
+  if (turns.length) $("credit").append(panel(`By turn, ${after}`, table(
+    [["turn"], ["members", true], ["effective members", true], ["singletons", true], ["zero variance", true], ["levels agree", true], ["share of the credit", true]],
+    turns.map(row => [String(row.turn), right(row.group_size), right(row.effective_size), row.singletons, right(row.zero_variance), right(row.sign_agreement), right(row.mass)]))));
+  if (components.length) $("credit").append(panel(`By component, ${after}`, table(
+    [["component"], ["turn"], ["effective members", true], ["singletons", true], ["zero variance", true], ["spread", true], ["goes with the outcome", true]],
+    components.map(row => [el("span", {class: "key", text: row.component}), row.turn == null ? "end" : String(row.turn), right(row.effective_size), row.singletons, right(row.zero_variance), right(row.spread), right(row.sign_agreement)]))));
+}
+
 function showSettings() {
   const parts = [["Settings", D.settings], ["Versions", D.versions]].filter(([, rows]) => rows.length);
   if (!parts.length) return;
@@ -115,7 +131,7 @@ function showTheme() {
 }
 
 // A part that cannot be shown costs only itself.
-for (const show of [showHead, showNotices, showCurves, showScores, showEpisodes, showSettings, showNavigation, showTheme]) {
+for (const show of [showHead, showNotices, showCurves, showScores, showCredit, showEpisodes, showSettings, showNavigation, showTheme]) {
   try {
     show();
   } catch (error) {

@@ -20,7 +20,8 @@ EXTRAS: dict[str, Any] = {
     "item_weights": [1.0], "mode_support": np.ones((4, 3, 1)), "mode_reliability": np.ones((4, 1)),
     **{f"score:{n}": [0.1, 0.2, 0.3, 0.4] for n in ("entity_match", "citation_rubric", "atomic_thought", "self_aligned")},
     **{n: [[0.5, 0.2], [0.1, 0.4], [0.3, 0.3], [0.2, 0.2]] for n in ("accuracy", "confidence", "log_ratio")},
-    "masked": np.zeros((4, 2)),
+    "masked": np.zeros((4, 2)), "n_tokens": [5, 9, 7, 7], "mean_logprob": [-0.5, -0.1, -0.3, -0.2],
+    **{f"continued_{n}": [[NAN, 0.5, NAN], [NAN, NAN, NAN], [0.1, 0.4, 0.2], [NAN, 0.1, 0.3]] for n in ("outcome", "turns")},
 }  # fmt: skip
 ALL = sorted(RECIPES.names())
 
@@ -49,7 +50,7 @@ def test_equal_scores_give_nothing_and_no_nan(name: str) -> None:
     got = run([[0.3, 0.3]] * 4, [1.0] * 4, [0, 0, 0, 0], config=config, extras=even)
     if name in ("noisy_forward", "frozen"):  # no baseline by their definition
         assert np.isfinite(got.values).all()
-    elif name in ("gigpo", "igpo"):  # these compare turns of different index: nobody is better, but no turn is 0
+    elif name in ("gigpo", "igpo", "counterfactual"):  # these compare turns of different index: nobody is better
         np.testing.assert_allclose(got.values, np.tile(got.values[0], (4, 1)), atol=1e-12)
     else:
         np.testing.assert_allclose(got.values, 0.0, atol=1e-12)
@@ -60,8 +61,9 @@ def test_lone_members_empty_batches_and_all_masked_rows_are_finite(name: str) ->
     config = CreditConfig(recipe=name)
     lone = run([[1.0, 2.0]] * 4, [1, 0, 1, 0], ["a", "b", "c", "d"], config=config, extras=EXTRAS)
     assert np.isfinite(lone.values).all()
-    # matchtir keeps raw values as released, igpo compares an episode's own turns, the others have no group baseline
-    if name not in ("matchtir", "igpo", "noisy_forward", "empg", "gdpo", "spae", "frozen"):
+    # matchtir keeps raw values as released, igpo and counterfactual compare an episode's own turns, the others have no
+    # group baseline
+    if name not in ("matchtir", "igpo", "counterfactual", "noisy_forward", "empg", "gdpo", "spae", "frozen"):
         assert not lone.values.any()
     masked = batch(config, in_statistics=[0] * 4, in_loss=[0] * 4)
     assert not masked.values.any()
@@ -71,6 +73,7 @@ def test_lone_members_empty_batches_and_all_masked_rows_are_finite(name: str) ->
     assert run(np.zeros((0, 2)), [], [], config=config, extras=nothing).values.shape == (0, 2)  # pyright: ignore[reportArgumentType]
     none = {n: v for n, v in EXTRAS.items() if np.asarray(v).ndim < 2 or n == "channels"}
     shapes = dict.fromkeys(("state", "entropy", "accuracy", "confidence", "log_ratio", "masked"), (4, 0))
+    shapes |= dict.fromkeys(("continued_outcome", "continued_turns"), (4, 1))
     shapes |= {"items": (4, 0, 1), "eligible": (4, 0, 1), "mode_support": (4, 1, 1)}
     none |= {n: np.zeros(s) for n, s in shapes.items()} | {"mode_reliability": np.ones((4, 1))}
     assert run(np.zeros((4, 0)), [1, 0, 1, 0], [0, 0, 1, 1], config=config, extras=none).values.shape == (4, 0)  # pyright: ignore[reportArgumentType]

@@ -8,7 +8,7 @@ import pytest
 
 from agentgym.cli.main import main
 from agentgym.credit import CreditConfig, Scales, advantages, advantages_from_arrays, recipe_of
-from agentgym.credit.diagnostics import by_turn, grouped
+from agentgym.credit.diagnostics import by_component, by_turn, grouped, turn_metrics
 from agentgym.rollout.record import write_trajectories
 from agentgym.types import Score, Trajectory, Turn
 
@@ -123,3 +123,43 @@ def test_a_log_without_scores_says_so(tmp_path, capsys):
     path.write_text("", encoding="utf-8")
     assert main(["credit", str(path)]) == 2
     assert "holds no trajectory" in capsys.readouterr().err
+
+
+def test_how_many_members_share_the_credit():
+    turns, result = diagnostics(records())
+    for k, t in enumerate(turns):
+        a = np.abs(result.values[:, k])
+        assert t.effective_size == pytest.approx(a.sum() ** 2 / (a**2).sum())
+
+
+def test_components_turn_by_turn():
+    rows = [*records(), record(9, [0.5, 0.25], 1.0, group_id="alone")]
+    found = {(c.component, c.turn): c for c in by_component(grouped(rows))}
+    assert list(found) == [("trajectory_score", None), ("turn_score", 0), ("turn_score", 1), ("turn_score", 2)]
+    first = found["turn_score", 0]
+    deviation = np.array([1.0, 0.5, 0.75, 0.0]) - 0.5625
+    assert (first.n, first.group_size, first.singletons, first.zero_variance) == (5, 2.5, 1, 0.0)
+    assert first.effective_size == pytest.approx(np.abs(deviation).sum() ** 2 / (deviation**2).sum())
+    assert first.spread == pytest.approx(np.sqrt((deviation**2).mean()))
+    assert first.sign_agreement == 0.5  # .4375 with success, -.0625 without; .1875 without, -.5625 with
+    outcome = found["trajectory_score", None]
+    assert (outcome.n, outcome.singletons, outcome.sign_agreement, outcome.effective_size) == (5, 1, 1.0, 4.0)
+    last = found["turn_score", 2]
+    assert (last.n, last.group_size, last.zero_variance) == (2, 2.0, 0.0)
+    equal = {(c.component, c.turn): c for c in by_component(grouped([record(0, [0.5], 0.0), record(1, [0.5], 0.0)]))}
+    assert equal["turn_score", 0].zero_variance == 1.0
+    assert equal["turn_score", 0].sign_agreement is None
+    assert equal["turn_score", 0].effective_size == equal["turn_score", 0].spread == 0.0
+
+
+def test_metrics_hold_the_first_turns_and_nothing_undefined():
+    turns, _ = diagnostics(records())
+    components = by_component(grouped(records()))
+    metrics = turn_metrics(turns, components, most=2)
+    assert metrics["group_size/turn_1"] == 3.0
+    assert metrics["component/turn_score/zero_variance/turn_0"] == 0.0
+    assert metrics["component/trajectory_score/spread/trajectory"] == pytest.approx(0.5)
+    assert not any(name.endswith("turn_2") for name in metrics)
+    lone = by_component(grouped(records()[:1]))
+    assert not any("zero_variance" in name for name in turn_metrics((), lone))
+    assert by_component([]) == ()

@@ -185,3 +185,27 @@ def test_statistics_and_kl_term(fake):
     k3 = np.exp(-0.5) + 0.5 - 1
     assert float(with_kl) - float(loss.detach()) == pytest.approx(0.1 * weights[b] * k3)
     assert stats.metrics()["reference_kl"] == pytest.approx(k3 / batch.n_action_tokens)
+
+
+def test_micro_batches_compute_as_little_as_any_cut_in_order():
+    """Padding and passes together, against every way to cut the rows, longest first."""
+    from itertools import combinations, pairwise
+
+    from agentgym.learn.batch import PASS_TOKENS, TokenBatch, micro_rows
+
+    lengths = np.array([40, 900, 35, 300, 310, 38, 880, 36])
+    empty = np.zeros((8, 0))
+    batch = TokenBatch(empty.astype(int), empty.astype(bool), empty, empty, lengths, np.arange(8), np.ones(8, int))
+    ordered, limit = sorted(lengths.tolist(), reverse=True), 1_900
+
+    def cost(parts):
+        if any(len(p) > 1 and p[0] * len(p) > limit for p in parts):
+            return float("inf")
+        return sum(p[0] * len(p) + PASS_TOKENS for p in parts)
+
+    cuts = [(0, *c, 8) for n in range(8) for c in combinations(range(1, 8), n)]
+    best = min(cost([ordered[a:b] for a, b in pairwise(c)]) for c in cuts)
+    found = [lengths[rows].tolist() for rows in micro_rows(batch, limit)]
+    assert [n for part in found for n in part] == ordered
+    assert cost(found) == best
+    assert len(found) == 3

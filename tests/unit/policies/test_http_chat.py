@@ -1,6 +1,7 @@
 """The chat policy: what it sends, how an answer becomes a completion, and what a failing service becomes."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,12 @@ from typing import Any
 import chat_server as srv
 import pytest
 
+from agentgym.dialects import ChatDialect
 from agentgym.endpoint import ChatAnswer
 from agentgym.policies.http_chat import HttpChatPolicy, end_at_stop, to_wire
 from agentgym.rollout.policy import Policy, Request
-from agentgym.types import Block, Message
+from agentgym.task import Limits
+from agentgym.types import Block, Message, ToolSpec
 
 STOP = ("</search>", "</answer>")
 
@@ -155,3 +158,60 @@ def test_wire_messages(tmp_path: Path) -> None:
         {"type": "text", "text": "see"},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,YWJj"}},
     ]
+
+
+# ---- native tool calls
+
+
+def native(member: int = 0, *, messages: tuple[Message, ...] = (Message.of("user", "question"),)) -> Request:
+    spec = ToolSpec("search", "Search.", {"type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"]})
+    return request(member, messages=messages, tools=(spec,), stop=(), dialect=ChatDialect())
+
+
+def calling(*calls: tuple[str, str], text: str | None = None, **message: Any) -> srv.Reply:
+    listed = [{"id": f"x{i}", "type": "function", "function": {"name": n, "arguments": a}} for i, (n, a) in enumerate(calls)]
+    body = {"role": "assistant", "content": text, "tool_calls": listed, **message}
+    return srv.raw(json.dumps({"choices": [{"message": body, "finish_reason": "tool_calls"}]}).encode())
+
+
+def test_native_calls_go_out_as_tools_and_come_back_as_text(server: srv.ChatServer) -> None:
+    server.replies = [calling(("search", '{"query": "a"}'), ("search", '{"query": "b"}'), reasoning_content="hm"), srv.say("nobody")]
+    (first,) = asyncio.run(policy(server).act([native()]))
+    calls = ChatDialect().parse(first.text, native().tools, Limits(max_calls_per_turn=4))
+    assert [c.arguments for c in calls.calls] == [{"query": "a"}, {"query": "b"}]
+    assert calls.thought == "hm"
+    answers = tuple(Message.of("tool", f"found {q}", name="search", call_id=f"c{i}") for i, q in enumerate("ab", 1))
+    (last,) = asyncio.run(policy(server).act([native(messages=(Message.of("user", "question"), Message.of("assistant", first.text), *answers))]))
+    assert last.text == "nobody"
+    sent = [r["body"] for r in server.requests]
+    assert [t["function"]["name"] for t in sent[0]["tools"]] == ["search"]
+    assert "stop" not in sent[0]
+    said = sent[1]["messages"]
+    assert [m["role"] for m in said] == ["user", "assistant", "tool", "tool"]
+    assert [json.loads(c["function"]["arguments"]) for c in said[1]["tool_calls"]] == [{"query": "a"}, {"query": "b"}]
+    assert [c["id"] for c in said[1]["tool_calls"]] == [m["tool_call_id"] for m in said[2:]]
+    assert "hm" not in json.dumps(said), "thoughts stay behind"
+
+
+@pytest.mark.parametrize("arguments", ["{", '{"query": NaN}', '{"query": "a", "query": "b"}', "null", "[" * 3_000, '{"query": "x"}}'])
+def test_bad_native_arguments_are_the_policys_fault(server: srv.ChatServer, arguments: str) -> None:
+    server.replies = [calling(("search", arguments))]
+    (done,) = asyncio.run(policy(server).act([native()]))
+    assert done.finish_reason == "stop"
+    assert ChatDialect().parse(done.text, native().tools, Limits()).error_code == "E_PARSE"
+
+
+def test_a_whole_episode_of_native_calls(server: srv.ChatServer) -> None:
+    import agentgym  # noqa: F401 (registers the ids)
+    from agentgym.rollout import EnvPool, run_groups
+
+    server.replies = [calling(("search", '{"query": "founder"}'), ("open", '{"doc_id": "nowhere"}')), calling(("serch", "{}"))]
+    server.default = srv.say("nobody")
+    pool = EnvPool("SearchQA-v0", world="synthetic:natural?entities=100&seed=0", dialect="chat", limits={"max_calls_per_turn": 4})
+    (group,) = run_groups(pool, policy(server), pool.first.tasks()[:1], group_size=1, key=(0, 0))
+    (record,) = group.trajectories
+    assert (record.end_reason, record.answer) == ("answered", "nobody")
+    assert [[r.code for r in t.results] for t in record.turns[:2]] == [["", "E_TOOL"], []]
+    assert record.turns[1].error_code == "E_UNKNOWN_TOOL"
+    last = server.requests[-1]["body"]["messages"]
+    assert [m["role"] for m in last if m["role"] != "system"] == ["user", "assistant", "tool", "tool", "assistant", "user"]

@@ -17,7 +17,6 @@ from agentgym.errors import ConfigError, DataError
 from agentgym.jsonl import read_objects
 from agentgym.retrieval import (
     BM25Retriever,
-    build_index,
     index,
     index_info,
     manifest,
@@ -26,6 +25,7 @@ from agentgym.retrieval import (
     read_passages,
     verify,
 )
+from agentgym.retrieval.index import build_index
 from agentgym.retrieval.workspace import workspace
 from agentgym.seeding import stream
 
@@ -156,7 +156,7 @@ def test_large_indexes_are_checked_in_full_on_request(
     ("change", "message"),
     [
         ({"version": 2}, "index format version 2; this AgentGym reads version 1"),
-        ({"format": "lucene"}, "format 'lucene' where 'agentgym-bm25' is needed"),
+        ({"format": "lucene"}, "format 'lucene' where 'agentgym-lucene' or 'agentgym-bm25' is needed"),
         ({"analyzer": "words-0"}, "built with analyzer 'words-0'"),
         ({"parameters": {"k1": 1.2}}, "searches with 'words-1'"),
     ],
@@ -235,7 +235,7 @@ def test_dead_workspaces_are_removed_and_live_ones_kept(tmp_path: Path) -> None:
 
 BUILD = """
 import itertools, sys
-from agentgym.retrieval import build_index
+from agentgym.retrieval.index import build_index
 print("go", flush=True)
 for i in itertools.count():
     build_index(sys.argv[1], f"{sys.argv[2]}/ix{i}")

@@ -218,6 +218,10 @@ def test_webshop_matches_the_worked_numbers() -> None:
 
 def test_buying_nothing_is_nothing_and_a_goal_needs_a_type() -> None:
     suite = alone("webshop_score")
+    first_item = {"title": "Running shoes", "category": "Shoes", "attributes": [], "options": [], "price": 9.0}
+    played = play(suite, [step(call("buy"), events={"bought": first_item})], Gold(product=GOAL))
+    assert 0 < (score(played, "webshop_score").raw or 0) < 0.5
+    assert not played.success, "only a score of 1 is a success"
     assert score(play(suite, [step(call("buy"))], Gold(product=GOAL)), "webshop_score").raw == 0.0
     with pytest.raises(ConfigError, match="title, query or category"):
         suite.check(Task("t", "q", Gold(product=Product(attributes=("x",)))))

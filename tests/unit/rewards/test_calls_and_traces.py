@@ -69,6 +69,32 @@ def test_call_match_pays_each_turn_of_gold_once_and_an_early_end_in_full() -> No
     assert sums(early, "call_match") == 0.0, "leaving early does not save the turns that are bad"
 
 
+def test_exact_calls_is_one_to_one_and_knows_what_may_be_left_out() -> None:
+    gold = Gold(
+        trace=(
+            GoldCall("a", "f", {"x": 1, "unit": "km"}, {"unit": "loose"}),
+            GoldCall("b", "f", {"x": 2}),
+            GoldCall("c", "g", {"t": {"k": ["Red Car", "blue"], "n": [1, ""]}}, {"t": "accepted"}, optional=True),
+        ),
+        accepted_args={"a": {"unit": ("km", "")}},
+    )
+
+    def exact(*turns: Turn, gold: Gold = gold, end: str = "finished") -> float | None:
+        return play(alone("exact_calls"), turns, gold, end_reason=end).scores["exact_calls"].raw
+
+    first, second, third = call("f", x=1), call("f", x=2), call("g", t={"k": "red-car"})
+    assert exact(step(second, first)) == exact(step(first), step(second)) == exact(step(first, second, third)) == 1.0
+    assert exact(step(call("f", x=1.0, unit="K.M."), second, call("finish"))) == 1.0
+    for wrong in ([first], [first, first], [first, second, second], [first, second, call("h")],
+                  [call("f", x=1, unit="m"), second], [call("f", x=True), second], [first, second, call("g", t={"k": "red", "n": 1})],
+                  [first, second, call("g", t={"n": 1})], [first, second, call("g", t={"k": "blue", "m": 1})]):  # fmt: skip
+        assert exact(step(*wrong)) == 0.0, wrong
+    assert exact(step(first, second), end="max_turns") == 0.0
+    none = Gold(final_state={"calls": 0})
+    assert exact(step(call("reply", text="no")), gold=none) == 1.0
+    assert exact(step(first), gold=none) == 0.0
+
+
 def test_the_potential_of_a_trace_matches_the_worked_episode() -> None:
     golden = GOLDEN["trace_match_potential"]
     gold = trace(*((g["name"], g["parameters"]) for g in golden["gold"]))

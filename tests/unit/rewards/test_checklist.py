@@ -364,6 +364,22 @@ def test_a_checklist_that_cannot_score_is_refused(build: Any, message: str) -> N
     assert "bad" not in hooks.CHECKLISTS
 
 
+@pytest.mark.parametrize(
+    ("keys", "warned"),
+    [
+        ({"question": "If the order is late, the reply says so."}, True),
+        ({"question": "The reply is polite.", "condition": "When an order is late, it says so."}, True),
+        ({"question": "The reply says when the parcel comes."}, False),
+    ],
+)
+def test_a_conditional_statement_is_warned_of(keys: dict[str, Any], warned: bool) -> None:
+    checklist = agentgym.Checklist("c").rule("a", call="f").judge("told", **keys)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        checklist.check()
+    assert [("'told'" in str(w.message), "after=" in str(w.message)) for w in caught] == [(True, True)] * warned
+
+
 @pytest.mark.parametrize(("name", "assignment"), [("", "step"), ("a b", "step"), ("x", "stepp")])
 def test_names_and_assignments_are_checked(name: str, assignment: Any) -> None:
     with pytest.raises(ConfigError, match="checklist"):

@@ -255,3 +255,13 @@ def test_multi_call_turns_cost_per_call_and_service_faults_are_not_the_policys()
     assert raw(played, "call_cost") == [-3.0, -1.0]
     assert raw(played, "invalid_action") == [0.0, 0.0]
     assert played.scores["all_valid"].raw == 1.0
+
+
+def test_a_long_observation_costs_what_it_is_long() -> None:
+    suite = build_suite("answer_em + Cap(0.1*obs_cost, -0.3, 0)")
+    played = play(suite, [search("a", shown="x" * 500), search("b", shown="y" * 20_000)], "Mira Halvorsen")
+    assert raw(played, "obs_cost") == [-0.5, -20.0, 0.0]
+    assert played.total == pytest.approx(0.7)
+    assert suite.rescore(played) == played
+    blank = play(build_suite("search"), [search("a", "x")], "yes", gold=Gold(answers=(Answer("yes"),)))
+    assert blank.turns[0].scores["retrieval_gain"].reason == "gold names nothing that a document could show"

@@ -143,7 +143,7 @@ def test_a_misspelt_optional_field_is_told_once(tmp_path: Path) -> None:
     rows = [{"question": f"Where is {i}?", "answer": "a", "gold_pasages": ["d"], "context_passages": []} for i in range(3)]
     path = tmp_path / "q.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(UserWarning, match="is not read") as told:
         read_tasks(path)
     assert [str(w.message) for w in told] == [f"{path}:1: field 'gold_pasages' is not read; did you mean 'gold_passages'?"]
 

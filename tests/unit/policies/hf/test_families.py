@@ -201,3 +201,25 @@ def test_unknown_experts_are_refused(tmp_path):
     HFPolicy(small("Llama"), tokenizer()).save(tmp_path)
     with pytest.raises(ConfigError, match="experts 'none'"):
         load(tmp_path, experts="none")
+
+
+WITHOUT_TREES = {"Mpt"}
+"""Their attention goes by the place in the sequence, whatever the positions are."""
+
+
+def test_rows_that_begin_alike_are_read_as_a_tree_or_one_by_one(family):
+    from agentgym.policies.hf import shared_prefixes
+
+    policy = HFPolicy(small(family, **FAMILIES[family]), tokenizer())
+    assert shared_prefixes.supported(policy._causal) == (family not in WITHOUT_TREES)
+    rng = np.random.default_rng(1)
+    start = rng.integers(0, 200, 40).tolist()
+    rows = [start[:n] + rng.integers(0, 200, 5).tolist() for n in (3, 20, 40, 40, 31)]
+    wanted = [[len(row) - 3, len(row) - 1] for row in rows]
+    if family in WITHOUT_TREES:
+        return
+    with torch.no_grad():
+        found = shared_prefixes.logprobs(policy._causal, rows, wanted, 4_096)
+        for row, at, values in zip(rows, wanted, found, strict=True):
+            mask = tuple(int(i in at) for i in range(len(row)))
+            assert values == pytest.approx(policy.logprobs(TokenRows((tuple(row),), (mask,)))[0, at].tolist(), abs=1e-4)

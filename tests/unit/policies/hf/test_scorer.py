@@ -75,3 +75,46 @@ def test_edges(fresh):
     endless = [Message.of("user", "Ada " * 2 * fresh.max_context)]
     (found,) = fresh.score([endless], PREFIX, ["Lund"], SUFFIX)
     assert len(found) == 1
+
+
+def growing(n=7):
+    """Contexts of siblings: they begin alike, grow turn by turn, and some are equal."""
+    people = ("Ada", "Lund", "Norland", "Oldhaven")
+    found = []
+    for sibling in range(3):
+        shown = []
+        for turn in range(n):
+            found.append([Message.of("user", " ".join(["birthplace of Ada ?", *shown]))])
+            shown.append(f"{people[(turn * (1 + sibling // 2)) % 4]} : born {people[(turn + 1) % 4]} .")
+    return found
+
+
+@pytest.mark.parametrize(("width", "max_tokens"), [((256, 4096), 16_384), ((8, 48), 16_384), ((8, 96), 1)])
+def test_what_rows_share_is_computed_once_with_the_same_values(policy, monkeypatch, width, max_tokens):
+    """Trees that hold all rows, or few of them; rows too long for a tree; one forward pass per tree."""
+    from agentgym.policies.hf import scorer, shared_prefixes
+
+    monkeypatch.setattr(shared_prefixes, "MIN_WIDTH", width[0])
+    monkeypatch.setattr(shared_prefixes, "MAX_WIDTH", width[1])
+    monkeypatch.setattr(scorer, "MAX_WIDTH", width[1])
+    contexts = [c for c in growing() for _ in range(2)]
+    targets = ["Lund", "Norland Lund"] * (len(contexts) // 2)
+    parts = (policy._causal, policy._codec, policy.renderer, contexts, PREFIX, targets, SUFFIX, max_tokens)
+    together, apart = scorer.score(*parts), scorer.score(*parts, share_prefixes=False)
+    for a, b in zip(together, apart, strict=True):
+        assert len(a) == len(b) > 0
+        assert a == pytest.approx(b, rel=1e-5, abs=1e-5)
+
+
+def test_shared_tokens_are_read_once(policy, monkeypatch):
+    from agentgym.policies.hf import shared_prefixes
+
+    read = []
+    hidden = policy._causal.hidden
+    monkeypatch.setattr(policy._causal, "hidden", lambda ids, **o: read.append(ids.shape) or hidden(ids, **o))
+    contexts = growing()
+    assert shared_prefixes.supported(policy._causal)
+    read.clear()
+    policy.score(contexts, PREFIX, ["Lund"] * len(contexts), SUFFIX)
+    rows = [policy.renderer.start(c, ()) for c in contexts]
+    assert sum(b * t for b, t in read) < 0.5 * sum(map(len, rows))

@@ -1,0 +1,210 @@
+"""`isolated`: a tool's function runs in a process of its own, which may hang, crash or kill itself.
+
+The process is a plain child of this one: it is no sandbox and holds nothing back on purpose (use `python_tool` for code
+that a policy wrote). It protects the run from functions that do not come back, leave by `os._exit`, run out of memory
+or print without end; what they print is dropped.
+"""
+
+import contextlib
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from datetime import datetime
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from agentgym.errors import RegistrationError, ServiceError, ToolError
+from agentgym.seeding import stream
+from agentgym.tools.tool import CONTEXT, Tool, ToolContext
+from agentgym.tools.toolbox import plain_json
+from agentgym.types import JSON
+
+_CHILD = "from agentgym.tools.own_process import work; work()"
+_MAX_REPLY = 8_000_000
+
+
+def isolated(item: Tool, *, timeout_s: float = 10.0, memory_mb: int = 0) -> Tool:
+    """Return the tool with its function in a child process, which is killed when the call takes too long.
+
+    The function must stand in a module under its own name. It gets arguments, state, random stream and clock; services
+    of the episode stay behind. The child is kept for the next call, one for each call that runs at a time.
+
+    Args:
+        item: what `@tool` made; coroutines and tools that use services do not fit.
+        timeout_s: seconds after which the child is killed.
+        memory_mb: MiB of address space of the child; 0: no limit.
+
+    Raises:
+        RegistrationError: the function cannot be found from another process.
+    """
+    place = f"{item.fn.__module__}:{item.fn.__qualname__}"
+    if item.is_async or "<" in place or item.fn.__module__ == "__main__":
+        raise RegistrationError(f"isolated({item.name}): the function {place} must be a plain one at the top of a module")
+    pool = _Pool(place, timeout_s, memory_mb)
+
+    def call(_context: ToolContext, **arguments: JSON) -> JSON:
+        seed = int(_context.rng.integers(2**62)) if _context.has_rng else None
+        asked = {"arguments": arguments, "state": _context.state, "seed": seed}
+        asked |= {"task": _context.task_id, "turn": _context.turn, "now": _context.now.isoformat()}
+        reply = pool.ask(json.dumps(asked).encode())
+        if "error" in reply:
+            raise ToolError(reply["error"])
+        if item.spec.mutates:
+            _context.state.clear()
+            _context.state.update(reply["state"])
+        return reply["result"]
+
+    return Tool(item.spec, call, context=(CONTEXT,), slow=True)
+
+
+class _Pool:
+    """Children of one tool that wait for work."""
+
+    def __init__(self, place: str, timeout_s: float, memory_mb: int) -> None:
+        self.place, self.timeout_s, self.memory_mb = place, timeout_s, memory_mb
+        self._free: list[subprocess.Popen[bytes]] = []
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> Any:
+        """Another process starts children of its own."""
+        return _Pool, (self.place, self.timeout_s, self.memory_mb)
+
+    def ask(self, question: bytes) -> dict[str, JSON]:
+        """Return the child's reply. Raises ToolError where it did not live to give one."""
+        child = self._take()
+        late = threading.Event()
+        timer = threading.Timer(self.timeout_s, lambda: (late.set(), _signal(child)))
+        timer.daemon = True
+        timer.start()
+        try:
+            reply = _exchange(child, question)
+        except (OSError, ValueError) as error:
+            _kill(child)
+            code = child.wait()
+            if late.is_set():
+                raise ToolError(f"took longer than {self.timeout_s:g} s and was ended; nothing changed") from None
+            ended = f"ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            raise ToolError(f"the tool's process {ended} ({error}); nothing changed") from None
+        finally:
+            timer.cancel()
+        with self._lock:
+            self._free.append(child)
+        return reply
+
+    def _take(self) -> subprocess.Popen[bytes]:
+        with self._lock:
+            while self._free:
+                child = self._free.pop()
+                if child.poll() is None:
+                    return child
+                _kill(child)
+        try:
+            child = subprocess.Popen(
+                [sys.executable, "-c", _CHILD, self.place, str(self.memory_mb), *sys.path],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise ServiceError(f"isolated tool {self.place}: no process can be started: {error}") from error
+        return child
+
+    def close(self) -> None:
+        """End the children that wait."""
+        with self._lock:
+            while self._free:
+                _kill(self._free.pop())
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _exchange(child: subprocess.Popen[bytes], question: bytes) -> dict[str, JSON]:
+    assert child.stdin is not None and child.stdout is not None  # noqa: PT018 (both are pipes)
+    _write(child.stdin, question)
+    return json.loads(_read(child.stdout))
+
+
+def _signal(child: subprocess.Popen[bytes]) -> None:
+    """Kill a child and whatever it started. A thread that waits for its reply meets the end of the pipe."""
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        child.kill()
+
+
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    """Kill a child that no thread waits for, and clear it away."""
+    _signal(child)
+    child.wait()
+    for pipe in (child.stdin, child.stdout):
+        if pipe is not None:
+            with contextlib.suppress(OSError, ValueError):
+                pipe.close()
+
+
+def _write(pipe: BinaryIO | Any, data: bytes) -> None:
+    pipe.write(len(data).to_bytes(8, "big") + data)
+    pipe.flush()
+
+
+def _read(pipe: BinaryIO | Any) -> bytes:
+    head = pipe.read(8)
+    if len(head) < 8:
+        raise ValueError("no reply")
+    n = int.from_bytes(head, "big")
+    if n > _MAX_REPLY:
+        raise ValueError("a reply that is too long")
+    data = pipe.read(n)
+    if len(data) < n:
+        raise ValueError("half a reply")
+    return data
+
+
+def work() -> None:
+    """Serve calls of one function, in the child process, until stdin ends."""
+    place, memory_mb, *path = sys.argv[1:]
+    source, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    quiet = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1):
+        os.dup2(quiet, descriptor)
+    sys.path[:] = path
+    if int(memory_mb):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (int(memory_mb) << 20, int(memory_mb) << 20))
+    module, _, name = place.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    item = found if isinstance(found, Tool) else None
+    pid = os.getpid()
+    while True:
+        try:
+            asked = json.loads(_read(source))
+        except ValueError:
+            return
+        reply = _called(item, found, asked)
+        if os.getpid() != pid:  # the function forked: only the first process answers
+            os._exit(0)
+        _write(answers, json.dumps(reply).encode())
+
+
+def _called(item: Tool | None, found: Any, asked: dict[str, Any]) -> dict[str, JSON]:
+    rng: np.random.Generator | None = stream("isolated", asked["seed"]) if asked["seed"] is not None else None
+    ctx = ToolContext(asked["state"], rng, None, asked["task"], asked["turn"], datetime.fromisoformat(asked["now"]))
+    try:
+        value = found.fn(**item.keywords(asked["arguments"], ctx)) if item else found(**asked["arguments"])
+        return {"result": plain_json(value), "state": plain_json(ctx.state)}
+    except ToolError as error:
+        return {"error": str(error)}
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (a broken tool is an observation)
+        return {"error": f"failed: {type(error).__name__}"}
+
+

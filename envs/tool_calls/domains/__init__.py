@@ -1,0 +1,1 @@
+"""Domains: each a schema with rules and tools in one file."""
