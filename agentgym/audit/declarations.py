@@ -290,6 +290,10 @@ def _unasked() -> Iterator[str]:
         again = _Counting()
         if suite.complete(mixed, scorer=again)[:2] != done or sum(again.asked) >= service.asked[0]:
             yield f"{name}: a batch with one open record asks for {again.asked} targets, or changes what is done"
+        direct = _Counting()
+        component: Any = suite.components[name]
+        if component.complete([], direct) != [] or direct.asked:
+            yield f"{name} asks the scorer for nothing at all: {direct.asked}"
         for what, batch in (("nothing", []), ("what is done", done), ("records without turns", [suite.rescore(RECORDS["no turn"])])):
             unasked = _Counting()
             suite.complete(batch, scorer=unasked)

@@ -62,11 +62,12 @@ _SINGLE = (
     "<other <b/>", "<other>", "x</other><other>", "<SAY>a</SAY>", "<say>a</say>", " <say>a</say> ", "<say>a</say>rest", "before <say>a</say> rest", "<say>a</say> <b",
     "<say>a</say><say", "<say>a</say><say whole='1", "<say>a</say><say>b", "<say>a</say><say>b</say>", "<say>a</say> mid <now/> rest", "<now/><now/><now/><now/>",
     "<say>a</say><other>b</other>", "<say>a</say><other", "<say>a</say><count>x</count>", "<reply>a</reply>", "<reply list='[\"d\"]'>a</reply>", "<reply list='[\"d\"'>a</reply>",
-    "<think>t</think><say>a</say>", "<think>t</think>", "t</think><say>a</say>", "<think>t<say>a</say>", "<think>t</think>p<say>a</say>", "<think>a</think><think>b</think><now/>",
+    "<think>t</think><say>a</say>", "<think>t</think>", "t</think><say>a</say>", "<think>t<say>a</say>", "<think>never", "<think>t</think>p<say>a</say>", "<think>a</think><think>b</think><now/>",
     "<think></think>p <say>a</say>", "<information>x</information>", "<say><information></say>", "<say>&lt;information></say>", "<say>a</say></information>", "<|im_start|>",
     "<say>a</say><|im_end|>", "<say>a<|im_end|></say>", "<tool_call>", "</tool_call>", "<say-more>a</say-more>", "<say.>a</say>", "<" + "n" * 65 + "></x>",
     "<other " + "x" * 1_001 + "/>", "<say>" + "a" * 400 + "</say>",
 )  # fmt: skip
+_MARKS = "\t\r\x0b\xa0!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
 _NAMES = ('"say"', '"now"', '"count"', '"reply"', '"other"', "5", '""')
 _ARGUMENTS = ("{}", '{"text": "a"}', '{"whole": 1}', '{"text": "a", "list": ["b"]}', '{"text": "a", "text": "b"}', '{"text": NaN}', "[]", '"a"', "null",
               '{"text": "\\u0000\\ud800a"}', '{"text": "<information>"}', '{"text": "</tool_call>"}', '{"other": {"a": [1, 2.50, 1e3, true, null]}}', '{"a":')  # fmt: skip
@@ -92,7 +93,11 @@ def _dialects() -> dict[str, Any]:
 
 def _texts(tags: bool) -> Iterator[str]:
     yield from _SINGLE
+    yield from (f"\n {text}\t" for text in _SINGLE)
     if tags:
+        for name, mark in itertools.product(("say", "other"), _MARKS):  # what may stand behind a name, and what may not
+            yield f"<{name}{mark}a>b</{name}>"
+            yield f"<{name} a{mark}'1'>b</{name}{mark}>"
         for opening, body in itertools.product(_OPENINGS, _BODIES):
             yield f"{opening}{body}</{opening[1:].split()[0].rstrip('>')}>"
         return

@@ -3,19 +3,22 @@
 import argparse
 import json
 import sys
+import tomllib
 from dataclasses import asdict
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from agentgym.cli.options import existing_path
 from agentgym.cli.parser import whole_number
+from agentgym.errors import DataError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("path", type=existing_path, metavar="FILE", help="trajectories of a run, or a log of another system")
     parser.add_argument("--format", default="agentgym", help="who wrote it: agentgym, atif, chat, search_r1, …")
-    parser.add_argument("--recipe", default="turn_grpo", help="how scores become advantages")
+    parser.add_argument("--recipe", help="how scores become advantages; by default that of the run, or turn_grpo")
     parser.add_argument(
         "--credit", action="append", default=[], metavar="KEY=VALUE", help="setting of [credit], e.g. turn_weight=1"
     )
@@ -31,9 +34,11 @@ def run(args: argparse.Namespace) -> int:
     from agentgym.credit.diagnostics import by_component, by_turn, grouped
     from agentgym.credit.forecast import forecast
     from agentgym.credit.scales import Scales
-    from agentgym.errors import DataError
 
-    config = configs.load(CreditConfig, None, [f'recipe="{args.recipe}"', *args.credit])
+    recipe_given = [f'recipe="{args.recipe}"'] if args.recipe else []
+    # Settings of another recipe than the run's would be settings of nothing.
+    of_run = [] if args.recipe else _settings_of_run(args.path)
+    config = configs.load(CreditConfig, None, [*of_run, *recipe_given, *args.credit])
     path = args.path / "trajectories.jsonl" if args.path.is_dir() and args.format == "agentgym" else args.path
     trajectories = list(islice(hooks.TRAJECTORY_FORMATS.resolve(args.format)(path), args.first))
     if not trajectories:
@@ -42,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     result, recipe = advantages(config, groups), recipe_of(config)
     turns = by_turn(recipe, result.arrays, Scales.start(config))
     components, told = by_component(groups), forecast(result.arrays)
-    notes = _notes(args.recipe, trajectories, result.metrics)
+    notes = _notes(config.recipe, trajectories, result.metrics)
     if args.json:
         document = {
             "path": str(path), "format": args.format, "credit": asdict(config), "recipe": recipe.describe(),
@@ -61,6 +66,20 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(advantage_lines(groups, result.advantages, args.limit))
     sys.stdout.write("".join(f"\nnote: {note}" for note in notes) + ("\n" if notes else ""))
     return 0
+
+
+def _settings_of_run(path: Path) -> list[str]:
+    """Return the settings of [credit] with which the run of a folder (or of its trajectories) was trained, as overrides."""
+    recipe = (path if path.is_dir() else path.parent) / "config.toml"
+    if not recipe.is_file():
+        return []
+    try:
+        table = tomllib.loads(recipe.read_text(encoding="utf-8")).get("credit", {})
+    except (OSError, ValueError) as error:
+        raise DataError(f"{recipe}: cannot be read ({error}); name a recipe with --recipe") from None
+    flat = {k: v for k, v in table.items() if not isinstance(v, dict)}
+    inner = {f"{k}.{name}": v for k, of in table.items() if isinstance(of, dict) for name, v in of.items()}
+    return [f"{key}={json.dumps(value)}" for key, value in (flat | inner).items()]
 
 
 def _notes(recipe: str, trajectories: list[Any], metrics: dict[str, float]) -> list[str]:

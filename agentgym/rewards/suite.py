@@ -69,8 +69,11 @@ class Suite(Scoring):
         self.name = name or repr(expression)
         used = list(ex.components(expression))
         self.outcome = outcome_of(success, used)
+        scopes: dict[str, str] = {}
         for component in (*used, self.outcome):
             check_declaration(component)
+            if scopes.setdefault(component.name, component.scope) != component.scope:
+                raise ConfigError(f"suite {self.name}: two components are called {component.name!r}, one a turn; rename one")
         check_shaping(expression)
         self._bound = bound_to(expression, self.outcome)
         self._schedules = [node for node in ex.walk(expression) if isinstance(node, Schedule)]

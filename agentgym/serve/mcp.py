@@ -59,6 +59,8 @@ class EpisodeServer:
             ConfigError: it is no ToolEnv.
         """
         self.env_id, self.kwargs, self.seed, self.out, self.max_episodes = env_id, dict(kwargs or {}), seed, out, max_episodes
+        if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
         self.kwargs["dialect"] = JsonDialect()
         self.played: list[Trajectory] = []
         """Records of ended episodes, where there is no file for them."""

@@ -169,7 +169,7 @@ class BfclTasks(Published):
             call = _accepted_call(f"g{n}", states.tool_name(name), arguments)
             accepted[call.id] = {key: tuple(values) for key, values in arguments.items() if values}
             trace.append(call)
-        gold = Gold(trace=tuple(trace), accepted_args=accepted, final_state={"calls": len(trace)})
+        gold = Gold(trace=tuple(trace), accepted_args=accepted, final_state=None if trace else {"calls": 0})
         functions = json.dumps(row["function"])
         return Task(row["id"], _said(row["question"][0]), gold, world=self.world, split="all", kind=self.set,
                     limits=SINGLE_LIMITS, source="bfcl", meta={"functions": functions})  # fmt: skip

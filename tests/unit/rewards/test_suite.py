@@ -127,6 +127,12 @@ def test_check_names_component_need_and_task() -> None:
         Suite(won, success=won).check(Task("t", "q", GOLD))
 
 
+def test_one_name_for_a_turn_and_an_episode_is_refused() -> None:
+    twin = type("Twin", (type(retrieval_gain),), {"name": "answer_em"})()
+    with pytest.raises(ConfigError, match="two components are called 'answer_em'"):
+        Suite(answer_em + Cap(0.2 * twin, -0.2, 0.2), success=answer_em)
+
+
 def test_describe_says_what_a_reader_must_know() -> None:
     text = build_suite("search_ig").describe()
     assert "margin 0.2" in text
