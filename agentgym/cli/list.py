@@ -4,10 +4,18 @@ import argparse
 import json
 import sys
 
-KINDS = ("envs", "policies", "rewards", "components", "dialects", "retrievers", "recipes", "sinks")
-SINGULAR: dict[str, str] = dict(
-    zip(("env", "policy", "suite", "component", "dialect", "retriever", "recipe", "sink"), KINDS, strict=True)
-)
+REGISTRIES = {
+    "policies": "POLICIES", "rewards": "SUITES", "components": "COMPONENTS", "dialects": "DIALECTS",
+    "retrievers": "RETRIEVERS", "worlds": "WORLDS", "judges": "JUDGES", "sandboxes": "SANDBOXES", "recipes": "RECIPES",
+    "trajectory-formats": "TRAJECTORY_FORMATS", "sinks": "SINKS",
+}  # fmt: skip
+"""Kinds by the name of their registry in `agentgym.hooks`."""
+KINDS = ("envs", *REGISTRIES)
+SINGULAR = {
+    "env": "envs", "policy": "policies", "suite": "rewards", "component": "components", "dialect": "dialects",
+    "retriever": "retrievers", "world": "worlds", "judge": "judges", "sandbox": "sandboxes", "recipe": "recipes",
+    "trajectory-format": "trajectory-formats", "sink": "sinks",
+}  # fmt: skip
 """The registries' own names, which their messages use."""
 
 
@@ -28,16 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from agentgym.registry import load_plugins
 
     load_plugins()
-    names = {
-        "envs": sorted(ENVIRONMENTS),
-        "policies": hooks.POLICIES.names(),
-        "rewards": hooks.SUITES.names(),
-        "components": hooks.COMPONENTS.names(),
-        "dialects": hooks.DIALECTS.names(),
-        "retrievers": hooks.RETRIEVERS.names(),
-        "recipes": hooks.RECIPES.names(),
-        "sinks": hooks.SINKS.names(),
-    }
+    names = {"envs": sorted(ENVIRONMENTS)} | {kind: getattr(hooks, name).names() for kind, name in REGISTRIES.items()}
     chosen = {args.kind: names[args.kind]} if args.kind else names
     if args.json:
         sys.stdout.write(json.dumps({k: list(v) for k, v in chosen.items()}) + "\n")
