@@ -21,7 +21,7 @@ LIMITS = Limits(wall_s=20.0, cpu_s=5.0, memory_mb=256, processes=32, disk_mb=32,
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    pytest.importorskip("docker")
+    pytest.importorskip("docker.errors")
     starting = engine()
     try:
         found = starting.__enter__()
