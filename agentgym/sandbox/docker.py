@@ -69,7 +69,7 @@ class DockerSandbox(WarmSandbox):
             MissingExtraError: the docker SDK is not installed.
         """
         try:
-            import docker  # noqa: F401 - an optional extra
+            import docker.errors  # noqa: F401 - an optional extra; "docker" alone may be a folder beside
         except ImportError as error:
             raise MissingExtraError("the sandbox 'docker'", "docker", "pip install 'agentic-gym[docker]'") from error
         super().__init__(limits, **pool)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from agentgym.errors import MissingExtraError
 from agentgym.sandbox import Limits, SandboxUnavailableError
 from agentgym.sandbox.docker import BUILD, IMAGE, UID, DockerSandbox, container_options
 
@@ -36,6 +38,12 @@ def test_no_option_opens_the_container() -> None:
     assert all(volume["mode"] == "ro" for volume in options["volumes"].values())
     assert not any("sock" in str(path) for path in options["volumes"])
     assert {"pid_mode", "userns_mode", "cgroup_parent"}.isdisjoint(options)
+
+
+def test_without_the_sdk_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "docker.errors", None)
+    with pytest.raises(MissingExtraError, match=r"agentic-gym\[docker\]"):
+        DockerSandbox()
 
 
 def test_without_an_engine_it_says_so(tmp_path: Path) -> None:
