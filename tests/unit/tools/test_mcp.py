@@ -120,14 +120,14 @@ def test_a_server_that_ends_is_started_again_a_few_times():
     ("mode", "says"),
     [
         ("dies", r"exit code 9.*out of coffee"),
-        ("hangs", "no answer within 2 s"),
+        ("hangs", "no answer within 6 s"),
         ("babbles", "lines that are no messages"),
         ("huge", "more than 4000000 bytes"),
         ("lies", "Invalid structured content"),
     ],
 )
 def test_a_hostile_server_is_a_fault_of_the_service(mode, says):
-    box = Toolbox(tools(mode, timeout_s=20 if mode != "hangs" else 2))
+    box = Toolbox(tools(mode, timeout_s=20 if mode != "hangs" else 6))
     with pytest.raises(ServiceError, match=says):
         ask(box, "work", x="y")
 
