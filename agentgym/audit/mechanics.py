@@ -8,7 +8,7 @@ from typing import Any
 from agentgym import schema
 from agentgym.audit.hacks import WRONG
 from agentgym.audit.players import Player, advance, answer_tool, begin, look_tool, oracle, play
-from agentgym.audit.report import Finding, finding, first
+from agentgym.audit.report import Finding, run_checks
 from agentgym.env import OUTSIDE_ENDS, ToolEnv
 from agentgym.errors import AgentGymError
 from agentgym.sanitize import ENVIRONMENT_TAGS
@@ -55,13 +55,7 @@ def check_mechanics(env: ToolEnv, tasks: Sequence[Task], make: Callable[[], Tool
         ("secure", "episodes do not touch each other", lambda: _isolated(env, tasks, make())),
         ("secure", "an episode can be closed from outside", lambda: _closed(env, task)),
     )
-    found = []
-    for section, name, check in checks:
-        try:
-            found.append(finding(section, name, first(check())))
-        except Exception as error:  # noqa: BLE001 (a check that raises is a failed check)
-            found.append(finding(section, name, f"{type(error).__name__}: {error}"))
-    return found
+    return run_checks(checks)
 
 
 def _hostile(env: ToolEnv, task: Task) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """What an audit found: findings by section, what each hack earned, and whether anything failed."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
@@ -89,3 +89,14 @@ def finding(section: str, name: str, problem: str, component: str = "", *, note:
 def first(problems: Iterable[str]) -> str:
     """Return the first problem that is none of the empty text; stops looking there."""
     return next((problem for problem in problems if problem), "")
+
+
+def run_checks(checks: Iterable[tuple[str, str, Callable[[], Iterable[str]]]]) -> list[Finding]:
+    """Run checks (section, name, function that yields problems); one that raises has failed."""
+    found = []
+    for section, name, check in checks:
+        try:
+            found.append(finding(section, name, first(check())))
+        except Exception as error:  # noqa: BLE001 (whatever was audited raised it)
+            found.append(finding(section, name, f"{type(error).__name__}: {error}"))
+    return found

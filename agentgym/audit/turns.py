@@ -14,7 +14,7 @@ import gymnasium as gym
 from agentgym import schema
 from agentgym.audit.players import Player, advance, answer_tool, begin, look_tool
 from agentgym.audit.refusals import declared
-from agentgym.audit.report import Finding, finding, first
+from agentgym.audit.report import Finding, run_checks
 from agentgym.env import ToolEnv
 from agentgym.errors import AgentGymError, ConfigError, ServiceError
 from agentgym.rewards import Suite
@@ -37,13 +37,7 @@ def check_turns(env: ToolEnv, tasks: Sequence[Task], make: Callable[[], ToolEnv]
         ("self-describing", "tasks may be given in every form", lambda: _given(env, tasks)),
         ("self-describing", "results of further tools are shown as they are", lambda: _further(env, task)),
     )
-    found = []
-    for section, name, check in checks:
-        try:
-            found.append(finding(section, name, first(check())))
-        except Exception as error:  # noqa: BLE001 (a check that raises is a failed check)
-            found.append(finding(section, name, f"{type(error).__name__}: {error}"))
-    return found
+    return run_checks(checks)
 
 
 def _failed(env: ToolEnv, task: Task) -> Iterator[str]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from agentgym.errors import ConfigError, DataError, suggestion
 from agentgym.jsonl import json_type, open_bytes, read_lines, read_objects
-from agentgym.task import Task
+from agentgym.task import Task, TaskSource
 from agentgym.types import Passage
 from agentgym.worlds.question_parquet import parquet_rows
 from agentgym.worlds.question_rows import ANSWER_FIELDS, Row, misspelt, row_passages, row_task
@@ -190,3 +190,34 @@ def _text_and_lines(path: Path) -> tuple[str, list[tuple[int, int]]]:
         starts.append((offset, line))
         offset += len(part) + 1
     return "\n".join(parts), starts
+
+
+class TaskList(TaskSource):
+    """Tasks that the caller made; every split name gives all of them."""
+
+    default_split = "all"
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        """Keep the tasks. Raises ConfigError for an empty list or duplicate ids."""
+        self._tasks = {t.id: t for t in tasks}
+        if not tasks or len(self._tasks) != len(tasks):
+            problem = "the list is empty" if not tasks else "two tasks have the same id"
+            raise ConfigError(f"tasks=: {problem}; give at least one Task, each with an id of its own")
+
+    def __deepcopy__(self, memo: object) -> "TaskList":
+        """Return itself: gymnasium copies keyword arguments."""
+        return self
+
+    def split(self, name: str) -> Sequence[Task]:
+        """Return all tasks."""
+        return tuple(self._tasks.values())
+
+    def sample(self, name: str, rng: np.random.Generator) -> Task:
+        """Draw one task."""
+        return self.split(name)[int(rng.integers(len(self._tasks)))]
+
+    def by_id(self, task_id: str) -> Task:
+        """Return a task by id."""
+        if task_id not in self._tasks:
+            raise ConfigError(f"no task has the id {task_id!r}; the list holds {len(self._tasks)}")
+        return self._tasks[task_id]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from agentgym.envs.tool_calls.domain import Domain
+from agentgym.envs.tool_calls.domain import TableDomain
 from agentgym.envs.tool_calls.draft import Draft, Step, ask, told
 from agentgym.envs.tool_calls.operations import Operation, Rule, make_tools
 from agentgym.envs.tool_calls.talk import Wish
@@ -63,7 +63,7 @@ class Case:
     """Ids of the person's other records."""
 
 
-class Desk(Domain):
+class Desk(TableDomain):
     """A service desk over drawn rows."""
 
     def __init__(self, schema: DeskSchema, size: int, seed: int) -> None:
@@ -73,7 +73,6 @@ class Desk(Domain):
         parts = (schema.owner, schema.item, schema.record)
         self.rows: Tables = draw_tables(parts, size, stream("desk", schema.name, seed, "rows"))
         self._tools = make_tools((schema.find, schema.list, schema.look, *schema.extras, *schema.actions), parts, schema.rules)
-        self._services = {"tables": self.rows}
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -90,14 +89,6 @@ class Desk(Domain):
     def tools(self, task: Task, user_turn: int = 0) -> tuple[Tool, ...]:
         """Return the schema's tools."""
         return self._tools
-
-    def initial_state(self, task: Task) -> dict[str, JSON]:
-        """Return no changes yet."""
-        return dict(self.rows.unchanged())
-
-    def services(self, task: Task) -> dict[str, Any]:
-        """Return the frozen tables."""
-        return self._services
 
     def rules(self, task: Task) -> str:
         """Return the rules in words."""

@@ -16,6 +16,7 @@ from agentgym.gold import GoldCall
 from agentgym.task import Task
 from agentgym.tools import Tool
 from agentgym.types import JSON, ToolCall, Turn
+from agentgym.worlds.tables import Tables
 
 
 class Domain:
@@ -73,6 +74,21 @@ class DomainSource(Protocol):
     def domain(self, task: Task) -> Domain:
         """Return the domain of a task."""
         ...
+
+
+class TableDomain(Domain):
+    """A domain over frozen tables, which all episodes share; their state holds what they changed."""
+
+    rows: Tables
+    """Set when the domain is made."""
+
+    def initial_state(self, task: Task) -> dict[str, JSON]:
+        """Return no changes yet."""
+        return dict(self.rows.unchanged())
+
+    def services(self, task: Task) -> Mapping[str, Any]:
+        """Return the frozen tables."""
+        return {"tables": self.rows}
 
 
 class PlainDomain(Domain):

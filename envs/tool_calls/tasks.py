@@ -15,7 +15,7 @@ from agentgym.errors import ConfigError, suggestion
 from agentgym.seeding import key_int, stream
 from agentgym.task import Limits, Task, TaskSource
 from agentgym.worlds.closed import split_of_seed
-from agentgym.worlds.readers import read_tasks
+from agentgym.worlds.readers import TaskList, read_tasks
 from agentgym.worlds.spec import MAX_SEED
 from agentgym.worlds.synthetic import HELD_OUT_WORLDS
 from agentgym.worlds.world import SPLITS, LazyTasks, check_split
@@ -286,37 +286,6 @@ def domain_of(text: str, family: Family) -> Any:
 
 
 # ---- sources
-
-
-class TaskList(TaskSource):
-    """Tasks that the caller made; every split name gives all of them."""
-
-    default_split = "all"
-
-    def __init__(self, tasks: Sequence[Task]) -> None:
-        """Keep the tasks. Raises ConfigError for an empty list or duplicate ids."""
-        self._tasks = {t.id: t for t in tasks}
-        if not tasks or len(self._tasks) != len(tasks):
-            problem = "the list is empty" if not tasks else "two tasks have the same id"
-            raise ConfigError(f"tasks=: {problem}; give at least one Task, each with an id of its own")
-
-    def __deepcopy__(self, memo: object) -> "TaskList":
-        """Return itself: gymnasium copies keyword arguments."""
-        return self
-
-    def split(self, name: str) -> Sequence[Task]:
-        """Return all tasks."""
-        return tuple(self._tasks.values())
-
-    def sample(self, name: str, rng: np.random.Generator) -> Task:
-        """Draw one task."""
-        return self.split(name)[int(rng.integers(len(self._tasks)))]
-
-    def by_id(self, task_id: str) -> Task:
-        """Return a task by id."""
-        if task_id not in self._tasks:
-            raise ConfigError(f"no task has the id {task_id!r}; the list holds {len(self._tasks)}")
-        return self._tasks[task_id]
 
 
 def open_source(world: Any, tasks: Any) -> TaskSource:

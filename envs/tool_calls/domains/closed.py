@@ -6,11 +6,11 @@ pending or packed, refunded only if delivered or lost.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 
-from agentgym.envs.tool_calls.domain import Domain
+from agentgym.envs.tool_calls.domain import TableDomain
 from agentgym.envs.tool_calls.draft import Draft, Step, ask, told
 from agentgym.envs.tool_calls.operations import tables
 from agentgym.envs.tool_calls.talk import Wish
@@ -19,7 +19,7 @@ from agentgym.gold import Constraint
 from agentgym.seeding import stream
 from agentgym.task import Answer, Limits, Task
 from agentgym.tools import Tool, ToolContext, tool
-from agentgym.types import JSON, ToolCall, Turn
+from agentgym.types import ToolCall, Turn
 from agentgym.worlds.app_data import NOUNS
 from agentgym.worlds.closed_words import PEOPLE
 from agentgym.worlds.shop_words import CODES, STATUSES
@@ -79,7 +79,7 @@ def refund(id: Annotated[str, "of an order"], ctx: ToolContext) -> str:
 TOOLS: tuple[Tool, ...] = (orders, order, friend, cancel, refund)
 
 
-class ClosedShop(Domain):
+class ClosedShop(TableDomain):
     """One closed shop."""
 
     name = "shop:closed"
@@ -100,7 +100,6 @@ class ClosedShop(Domain):
         }
         people: dict[str, Row] = {names[int(a)]: {"friend": names[int(b)]} for a, b in zip(friends, np.roll(friends, 1), strict=True)}
         self.rows = Tables({"customers": people, "orders": rows})
-        self._services = {"tables": self.rows}
 
     @property
     def starts(self) -> Sequence[str]:
@@ -110,14 +109,6 @@ class ClosedShop(Domain):
     def tools(self, task: Task, user_turn: int = 0) -> tuple[Tool, ...]:
         """Return the five tools."""
         return TOOLS
-
-    def initial_state(self, task: Task) -> dict[str, JSON]:
-        """Return no changes yet."""
-        return dict(self.rows.unchanged())
-
-    def services(self, task: Task) -> dict[str, Any]:
-        """Return the frozen tables."""
-        return self._services
 
     def rules(self, task: Task) -> str:
         """Return the rules of all closed shops."""

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from agentgym.envs.tool_calls.domain import Domain
+from agentgym.envs.tool_calls.domain import TableDomain
 from agentgym.envs.tool_calls.draft import Draft, Step, ask, told
 from agentgym.envs.tool_calls.operations import Operation, make_tools, tables
 from agentgym.envs.tool_calls.talk import Wish
@@ -14,7 +14,6 @@ from agentgym.gold import Constraint
 from agentgym.seeding import stream
 from agentgym.task import Answer, Task
 from agentgym.tools import Tool, ToolContext, tool
-from agentgym.types import JSON
 from agentgym.worlds.app_data import TODAY, Field, Table, day, draw_tables, titles
 from agentgym.worlds.tables import Row, Tables, TableView
 
@@ -94,7 +93,7 @@ def _free(view: TableView, date: str, start: str) -> None:
 TOOLS: tuple[Tool, ...] = (*READING, add_event, move_event, *CHANGING)
 
 
-class Office(Domain):
+class Office(TableDomain):
     """One office; `size` is the number of contacts."""
 
     name = "office"
@@ -113,7 +112,6 @@ class Office(Domain):
                 events[f"E{101 + len(events)}"] = {"date": date, "start": HOURS[hour], "title": next(names), "contact_id": with_}
         rows = {name: drawn[name] for name in drawn} | {"events": events, "shares": {}, "sent": {}}
         self.rows = Tables(rows, {table.name: table.prefix for table in SCHEMA})
-        self._services = {"tables": self.rows}
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -128,14 +126,6 @@ class Office(Domain):
     def tools(self, task: Task, user_turn: int = 0) -> tuple[Tool, ...]:
         """Return the tools of an office."""
         return TOOLS
-
-    def initial_state(self, task: Task) -> dict[str, JSON]:
-        """Return no changes yet."""
-        return dict(self.rows.unchanged())
-
-    def services(self, task: Task) -> dict[str, Any]:
-        """Return the frozen tables."""
-        return self._services
 
     def rules(self, task: Task) -> str:
         """Return the rules of the office."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from agentgym.criterion import Criterion
-from agentgym.envs.tool_calls.domain import Domain
+from agentgym.envs.tool_calls.domain import Domain, TableDomain
 from agentgym.envs.tool_calls.draft import Draft, Step, ask, build, told
 from agentgym.envs.tool_calls.published.folder import Published, json_file, text_file
 from agentgym.envs.tool_calls.published.tau2_retail_tools import TOOLS
@@ -23,7 +23,6 @@ from agentgym.envs.tool_calls.talk import Wish
 from agentgym.errors import ConfigError, DataError, ToolError
 from agentgym.task import Answer, Limits, Task
 from agentgym.tools import Tool, ToolContext
-from agentgym.types import JSON
 from agentgym.worlds.tables import Tables
 
 LIMITS = Limits(max_turns=60, max_calls_per_turn=1, max_result_chars=8_000)
@@ -36,7 +35,7 @@ _UNKNOWN = ("email", "e mail", "mail", "user id", "order id", "order number", "o
 _WISHES = ("else", "prefer", "preference", "which", "detail", "details", "want", "would", "like", "reason", "why", "payment", "pay", "refund", "method")
 
 
-class Tau2Retail(Domain):
+class Tau2Retail(TableDomain):
     """The retail database, its tools and its policy."""
 
     name = "tau2_retail"
@@ -45,19 +44,10 @@ class Tau2Retail(Domain):
     def __init__(self, rows: Mapping[str, Mapping[str, Any]], policy: str) -> None:
         """Take the database and the policy."""
         self.rows, self._rules = Tables(rows), policy.strip() + CLOSING
-        self._services = {"tables": self.rows}
 
     def tools(self, task: Task, user_turn: int = 0) -> tuple[Tool, ...]:
         """Return the tools over the database."""
         return TOOLS
-
-    def initial_state(self, task: Task) -> dict[str, JSON]:
-        """Return no changes yet."""
-        return dict(self.rows.unchanged())
-
-    def services(self, task: Task) -> dict[str, Any]:
-        """Return the frozen database."""
-        return self._services
 
     def rules(self, task: Task) -> str:
         """Return the retail policy."""
