@@ -29,7 +29,7 @@ $(stamp): pyproject.toml constraints.txt
 	  { echo "AgentGym needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..." >&2; exit 2; }
 	@test -x $(bin)/python || { echo "making $(VENV) ..." >&2; $(PYTHON) -m venv $(VENV); }
 	@echo "installing into $(VENV) (torch included: a few minutes the first time) ..." >&2
-	@$(pip) install $(PIP_ARGS) -c constraints.txt -e ".[fast,train,dense,serve,dev]"
+	@$(pip) install $(PIP_ARGS) -c constraints.txt -e ".[fast,train,dense,serve,mcp,docker,lora,dev]"
 	@touch $@
 
 setup: $(stamp)  ## make .venv and install agentgym with everything that training and tests need
