@@ -13,7 +13,7 @@ from agentgym.env import OUTSIDE_ENDS, ToolEnv
 from agentgym.errors import AgentGymError
 from agentgym.sanitize import ENVIRONMENT_TAGS
 from agentgym.task import Limits, Task
-from agentgym.types import DocRef, ToolCall, ToolResult
+from agentgym.types import DocRef, ToolCall, ToolResult, ToolSpec
 
 CPU_S = 2.0
 """CPU seconds that reading one hostile action may cost."""
@@ -159,6 +159,10 @@ def _round_trip(env: ToolEnv) -> Iterator[str]:
                 value = {"string": text, "integer": len(text), "array": [text, "b"], "boolean": True, "number": 0.5}.get(str(kind))
                 calls = [arguments, {**arguments, name: value}] if value is not None else [arguments]
                 yield from (_read_back(env, ToolCall(spec.name, given)) for given in calls if given)
+    odd = ("a b", "x=y", "q'r", 'q"r', "l<m>", "n/o", "p&q", "tab\tin")
+    texts_of = {"type": "object", "properties": {name: {"type": "string"} for name in ("text", *odd)}, "required": ["text"]}
+    say = ToolSpec("say", "A tool whose parameters have odd names.", texts_of)
+    yield from (_read_back(env, ToolCall("say", {"text": "t", name: "v"}), (say,)) for name in odd)
     yield from _unwritable(env)
 
 
@@ -182,9 +186,10 @@ def _clean(env: ToolEnv, task: Task) -> Iterator[str]:
             yield f"control characters written {text!r} reach a tool"
 
 
-def _read_back(env: ToolEnv, call: ToolCall) -> str:
-    action = env.dialect.render([call], env.specs)
-    parsed = env.dialect.parse(action, env.specs, env.limits)
+def _read_back(env: ToolEnv, call: ToolCall, specs: Sequence[ToolSpec] = ()) -> str:
+    specs = specs or env.specs
+    action = env.dialect.render([call], specs)
+    parsed = env.dialect.parse(action, specs, env.limits)
     if [(c.name, c.arguments) for c in parsed.calls] != [(call.name, call.arguments)] or parsed.dropped_chars:
         return f"{call.name}({call.arguments!r:.80}) is written {action!r:.80} and read {parsed.error or parsed.calls!r:.120}"
     return ""
@@ -302,7 +307,9 @@ def _misuse(env: ToolEnv, tasks: Sequence[Task], fresh: ToolEnv) -> Iterator[str
     ]
     for what, call in calls:
         yield _refused(what, call)
-    begin(env, tasks[0])
+    first, _ = env.reset(options={"task": tasks[0], "key": (0,), "progress": 0.5, "split": env.split})
+    if first != begin(env, tasks[0]).observations[0]:
+        yield "the progress of a training changes what is shown first"
     yield _refused("an action that is no text", lambda: env.step(5))  # pyright: ignore[reportArgumentType]
     yield _refused("an end that is none", lambda: env.end("answered"))
     foreign = env.snapshot().replace(env.env_id.encode(), b"Other-v0") if env.can_snapshot else b""

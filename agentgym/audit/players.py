@@ -125,7 +125,8 @@ def advance(player: Player, action: str) -> float:
 
 def oracle(noise: float = 0.0, seed: int = 0) -> Script:
     """Return the script that does what the environment's own solution says; `noise` makes it careless."""
-    return lambda player: player.env.oracle_action(stream(seed, player.env.task.id, player.turn, "audit"), noise)
+    given = {"noise": noise} if noise else {}  # without one, the solution is to be had by default
+    return lambda player: player.env.oracle_action(stream(seed, player.env.task.id, player.turn, "audit"), **given)
 
 
 def completed(suite: Suite, records: Sequence[Trajectory]) -> list[Trajectory]:

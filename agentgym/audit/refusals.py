@@ -135,6 +135,13 @@ class _Ends(Component):
         return Score("trajectory", 1.0, reason=f"{view.end_reason}|{view.answer}|{','.join(view.citations)}|{view.progress}")
 
 
+def _scheduled() -> list[float]:
+    """Return what a valid episode earns under a weight that grows from 0: in the middle of a training, at its start, at its end."""
+    suite = Suite(answer_em + Schedule(0.1 * all_valid, [[0.0, 0.0], [1.0, 1.0]]), success=answer_em)
+    record = RECORDS["no answer"]
+    return [suite.rescore(replace(record, info={"progress": progress})).reward for progress in (0.5, 0.0, 1.0)]
+
+
 def _tool(name: str) -> Suite:
     return build_suite(ChecklistReward(Checklist("tools").rule("only", call=name)))
 
@@ -197,6 +204,7 @@ CODE: tuple[tuple[Callable[[], Any], str], ...] = (
     (lambda: Schedule(all_valid, [[0.2, 1.0], [0.6, 3.0]]).at(0.4), "2.0"),
     (lambda: Schedule(all_valid, [[0.2, 1.0], [0.6, 3.0]]).at(0.9), "3.0"),
     (lambda: Schedule(all_valid, [[0.2, 1.0], [0.6, 3.0]]).at(0.1), "1.0"),
+    (lambda: _scheduled(), "[0.05, 0.0, 0.1]"),
 )
 """Code with what it must give, written out."""
 

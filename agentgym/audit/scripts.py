@@ -130,7 +130,7 @@ _WRITINGS = {
     "copied": f"{FILM.text} {PERSON.text}",
 }
 _NUMBERS = ("1961", "1,961 km", "1961.4 km", "1962", "-1961", "1961 miles", "1.961", "1961 or 1962", "19 61", "km", "1.961e3 km")
-_SHORTS = ("art", "Bart", "art of war", "The The", "the", "arts", "yes", "no", "yes and no", "C#", "1.5", "15")
+_SHORTS = ("art", "Bart", "art of war", "The The", "the", "arts", "yes", "no", "yes and no", "C#", "#art", "1.5", "15")
 
 STATE = replace(PLAIN, final_state={"done": True, "n": 2})
 _START = {"done": False, "n": 2}
