@@ -193,7 +193,7 @@ class Suite(Scoring):
             ConfigError: naming the component, what it needs and the task.
         """
         for component in self.components.values():
-            for need in component.needs:
+            for need in sorted(component.needs):
                 if not offered(task.gold, need, component.name, events):
                     raise ConfigError(missing(component.name, need, task, events or ()))
             if complaint := component.complaint(task.gold):
