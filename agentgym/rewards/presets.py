@@ -26,7 +26,7 @@ from agentgym.rewards.paths import path_potential
 from agentgym.rewards.registering import as_component, component_named
 from agentgym.rewards.retrieval import query_novelty, retrieval_gain
 from agentgym.rewards.suite import Suite
-from agentgym.rewards.traces import trace_match
+from agentgym.rewards.traces import TraceMatch
 
 
 def search() -> Suite:
@@ -74,8 +74,8 @@ def graph() -> Suite:
 
 
 def tools() -> Suite:
-    """All that the task asks for (state, assertions, facts told), up to .2 for the calls of the gold trace."""
-    return Suite(task_success + 0.2 * trace_match + 0.1 * all_valid + _costs(), success=task_success, name="tools")
+    """All that the task asks for (state, assertions, facts told), up to .2 for the calls of the gold trace, each exactly."""
+    return Suite(task_success + 0.2 * TraceMatch(min_sim=1.0) + 0.1 * all_valid + _costs(), success=task_success, name="tools")
 
 
 def calls() -> Suite:

@@ -6,11 +6,6 @@ from agentgym.audit.environment import AuditConfig, audit_env
 from agentgym.errors import AgentGymError
 from agentgym.sandbox import shared_sandbox
 
-KNOWN = {("an idle turn earns nothing", "trace_match"), ("a repeated turn earns nothing", "trace_match")}
-"""A call of a needed tool with wrong arguments resembles the needed call, once, for up to two thirds of what that call
-pays (the similarity of trace_match; min_sim=1 turns it off). Bounded by .2 in the preset, far below a success."""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("dialect", ["json", "tags"])
 @pytest.mark.parametrize("world", ["shop?seed=3", "office?seed=3", "drawn?worlds=5", "shop:closed?worlds=5", "lab?seed=3"])
@@ -21,7 +16,7 @@ def test_the_audit_passes(world: str, dialect: str) -> None:
         except AgentGymError as error:
             pytest.skip(f"no sandbox here: {error}")
     report = audit_env("ToolCalls-v0", AuditConfig(episodes=4, instances=8), world=world, dialect=dialect)
-    assert [(f.name, f.detail) for f in report.findings if f.status == "fail" and (f.name, f.component) not in KNOWN] == []
+    assert [(f.name, f.detail) for f in report.findings if f.status == "fail"] == []
     rows = {row.name: row for row in report.rows}
     assert rows["oracle"].success == 1.0
     assert rows["empty"].success == rows["cheat"].success == rows["misread"].success == 0.0
