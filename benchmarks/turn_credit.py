@@ -44,6 +44,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     "grpo": {"recipe": "grpo"},
     "plain": {"turn_weight": WEIGHT, "scale": "none"},
     "summed": {"recipe": "summed"},
+    "turn2": {"turn_weight": WEIGHT},
+    "one": {"turn_weight": 1.0, "scale": "none"},
+    "shared": {"turn_weight": WEIGHT, "scale": "shared"},
     "loo": {"turn_weight": 1.0, "scale": "loo"},
     "igpo": {"recipe": "igpo"},
     "gigpo": {"recipe": "gigpo"},
@@ -100,16 +103,22 @@ FIRST = (
     (Condition(2, "low", 0.0, 8), ("turn", "outcome")),
 )
 """The first part of the plan, in its order."""
+SCALES = (
+    (Condition(4, "low", 0.0, 8), ("turn2", "one", "shared")),
+    (Condition(2, "mid", 0.0, 8), ("turn2", "one", "shared")),
+)
+"""The addition to the plan: weight or scale?"""
+ADDED = tuple(dict.fromkeys(recipe for _, recipes in SCALES for recipe in recipes))
 
 
-def planned(everything: bool) -> Iterator[tuple[Condition, str, int]]:
+def planned(everything: bool, scales: bool = False) -> Iterator[tuple[Condition, str, int]]:
     """Yield condition, recipe and seed of every cell, in the plan's order."""
-    for condition, recipes in FIRST:
+    for condition, recipes in (*FIRST, *(SCALES if scales else ())):
         for seed, recipe in itertools.product(range(3), recipes):
             yield condition, recipe, seed
     if not everything:
         return
-    grid = itertools.product(range(5), (0.0, 0.4, 0.2), (8, 4, 16), ("low", "mid"), (4, 2, 3), RECIPES)
+    grid = itertools.product(range(5), (0.0, 0.4, 0.2), (8, 4, 16), ("low", "mid"), (4, 2, 3), (r for r in RECIPES if r not in ADDED))
     for seed, noise, group, start, horizon, recipe in grid:
         if not (noise and recipe in BLIND):
             yield Condition(horizon, start, noise, group), recipe, seed
@@ -171,6 +180,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run what is missing, then write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--all", action="store_true", help="the second part of the plan too")
+    parser.add_argument("--scales", action="store_true", help="the addition to the plan too: weight or scale?")
     parser.add_argument("--cells", type=int, default=0, help="at most so many cells now; 0: all that are missing")
     parser.add_argument("--report", action="store_true", help="run nothing, write the page")
     parser.add_argument("--results", type=Path, default=HERE / "results")
@@ -178,7 +188,7 @@ def main(arguments: Sequence[str]) -> int:
     args = parser.parse_args(arguments)
     tiny_runs.register_recipe("summed", lambda config: summed())
     cells, laboratory = Cells(args.results / "turn_credit.jsonl"), Laboratory(args.runs)
-    missing = [c for c in dict.fromkeys(planned(args.all)) if cell_id(*c) not in cells.rows]
+    missing = [c for c in dict.fromkeys(planned(args.all, args.scales)) if cell_id(*c) not in cells.rows]
     for condition, recipe, seed in () if args.report else missing[: args.cells or None]:
         row = laboratory.run(condition, recipe, seed)
         cells.add(row)

@@ -17,7 +17,8 @@ from agentgym.seeding import stream
 LAST, N_TASKS, DRAWS = 100, 200, 4_000
 LEAST = 0.05
 """Smallest mean difference that the plan calls better or worse."""
-PAIRS = (("turn", "outcome"), ("turn", "grpo"), ("plain", "summed"), ("plain", "outcome"), ("summed", "outcome"), ("turn", "plain"))
+PAIRS = (("turn", "outcome"), ("turn", "grpo"), ("plain", "summed"), ("plain", "outcome"), ("summed", "outcome"), ("turn", "plain"),
+         ("turn2", "plain"), ("one", "turn"), ("shared", "plain"), ("turn2", "turn"))  # fmt: skip
 PLANNED_PAIRS = PAIRS[:3]
 BLIND = ("outcome", "grpo")
 
