@@ -76,6 +76,8 @@ def convention_of(place: str, settings: dict[str, str], spec: str) -> Convention
     family = settings.get("convention") or _family(place)
     if family is not None and family not in CONVENTIONS:
         raise ConfigError(f"encoder {spec!r}: convention {family!r}; allowed: {', '.join(CONVENTIONS)}{suggestion(family, CONVENTIONS)}")
+    if place.startswith(("/", ".", "~")) and not Path(place).expanduser().is_dir():
+        raise ConfigError(f"encoder {spec!r}: there is no folder {place} (working folder: {Path.cwd()})")
     own = _own_settings(Path(place))
     if family is None and "pooling" not in {**own, **settings}:
         raise ConfigError(

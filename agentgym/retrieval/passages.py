@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from agentgym.errors import DataError
-from agentgym.jsonl import json_type, read_objects
+from agentgym.jsonl import id_text, json_type, read_objects
 from agentgym.types import JSON, Passage
 
 FORMATS = '{"id": "…", "title": "…", "text": "…"} or {"id": "…", "contents": "\\"title\\"\\ntext"}'
@@ -56,10 +56,14 @@ def no_passages(paths: Iterable[str | Path]) -> DataError:
 def passage_of(row: dict[str, JSON], where: str) -> Passage:
     """Make the passage of a row: {"id", "title", "text"}, {"id", "contents"}, or with "_id" for "id" as BEIR writes it.
 
+    An id may be a whole number.
+
     Raises:
         DataError: a field is missing, is no string or cannot be written as UTF-8.
     """
     key = "_id" if "_id" in row and "id" not in row else "id"
+    if type(row.get(key)) is int:
+        row = {**row, key: id_text(row[key])}
     if "contents" in row and "text" not in row:
         check_row(row, (key, "contents"), where)
         title, _, text = row["contents"].partition("\n")

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from agentgym.quick import quick
 from agentgym.types import Passage
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Hit:
     """One search result."""

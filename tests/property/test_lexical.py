@@ -79,6 +79,24 @@ def test_results_are_those_of_the_formula(
         assert ranked(retriever, queries, k) == [brute_force(passages, q, k, k1, b) for q in queries]
 
 
+def test_large_tiles_are_searched_as_exactly_as_small_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles above the size where the first passages alone make the bar, and lists that fill a tile several times."""
+    pytest.importorskip("numba")
+    monkeypatch.setattr(building, "CHUNK_UNITS", 36_000)
+    rng = np.random.default_rng(11)
+    words = np.array([f"w{i}" for i in range(400)])
+    ranks = np.minimum(rng.zipf(1.3, (72_000, 6)), 400) - 1  # w0 stands in most passages, the last ones in few
+    ranks[:, :4] = np.where(rng.random((72_000, 1)) < 0.7, rng.integers(100, 124, (72_000, 4)), ranks[:, :4])
+    with (tmp_path / "rows.jsonl").open("w") as file:
+        file.writelines(f'{{"id": "{i}", "title": "", "text": "{" ".join(row[: 2 + i % 5])}"}}\n' for i, row in enumerate(words[ranks]))
+    build_lexical([tmp_path / "rows.jsonl"], tmp_path / "index")
+    pruned, whole = opened(tmp_path / "index"), opened(tmp_path / "index", numba=False)
+    queries = [" ".join(words[np.minimum(rng.zipf(1.15, n), 400) - 1]) for n in rng.integers(1, 12, 60)]
+    queries += ["w0 w1 w2 w3 w4", "w0 w0 w390", " ".join(words[:40]), " ".join(words[100:124])]
+    for k in (1, 3, 60):
+        assert ranked(pruned, queries, k) == ranked(whole, queries, k)
+
+
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(passages=corpora.filter(lambda found: len(found) > 2), cut=st.floats(0.1, 0.9), tile=st.integers(1, 40))
 def test_merged_indexes_are_as_one_built_of_all(

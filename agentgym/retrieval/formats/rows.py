@@ -94,8 +94,7 @@ def parquet_passages(unit: list[dict[str, JSON]], where: str) -> Iterable[Passag
     """Make the passages of a batch of rows."""
     path, _, first = where.rpartition(":")
     for number, row in enumerate(unit, start=int(first)):
-        clean = {name: str(value) if name in ("id", "_id") and isinstance(value, int) else value for name, value in row.items()}
-        yield passage_of(clean, f"{path}:{number}")
+        yield passage_of(row, f"{path}:{number}")
 
 
 def hash_file(path: Path, digest: Any) -> None:

@@ -18,6 +18,8 @@ _STEP4 = (
 _ORDER2 = sorted(_STEP2, key=len, reverse=True)
 _ORDER3 = sorted(_STEP3, key=len, reverse=True)
 _ORDER4 = sorted(_STEP4, key=len, reverse=True)
+_ANY2, _ANY3 = tuple(_STEP2), tuple(_STEP3)
+"""One look tells that a word, like most, has no suffix of a step."""
 
 
 def stem(word: str) -> str:
@@ -25,9 +27,11 @@ def stem(word: str) -> str:
     if len(word) <= 2:
         return word
     word = _step1(word)
-    word = _replace(word, _ORDER2, _STEP2)
-    word = _replace(word, _ORDER3, _STEP3)
-    return _step5(_step4(word))
+    if word.endswith(_ANY2):
+        word = _replace(word, _ORDER2, _STEP2)
+    if word.endswith(_ANY3):
+        word = _replace(word, _ORDER3, _STEP3)
+    return _step5(_step4(word) if word.endswith(_STEP4) else word)
 
 
 def _shape(word: str) -> str:

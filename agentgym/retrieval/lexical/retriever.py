@@ -1,6 +1,7 @@
 """Search over a lexical index: Lucene's BM25, score for score, from memory-mapped arrays."""
 
 import functools
+import struct
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,9 @@ from agentgym.types import Passage
 _CACHED_TERMS = 1 << 16
 _SMALL_K = 1_000
 """Up to here a batch keeps room for k results a query, however few there are."""
+_SLICE = 1 << 20
+_ROOM = 256
+"""Passages that a thread scores exactly at a time."""
 _CHUNK = 64
 """Queries of a batch that one thread takes at a time."""
 
@@ -36,6 +40,13 @@ class TermSlice(NamedTuple):
     run_from: int
     run_to: int
     weight: np.float32
+    packed: tuple[bytes, bytes]
+    """The four numbers as int64, and the weight as float32: joined, they become the arrays of a query."""
+
+    @staticmethod
+    def of(start: int, df: int, run_from: int, run_to: int, weight: np.float32) -> "TermSlice":
+        """Return the slice with its packed form."""
+        return TermSlice(start, df, run_from, run_to, weight, (struct.pack("=4q", start, df, run_from, run_to), weight.tobytes()))
 
 
 class LexicalRetriever:
@@ -89,6 +100,7 @@ class LexicalRetriever:
             if self._maxima.shape != self._views[4].shape or self._maxima.dtype != np.uint8:
                 raise self._damaged()
             self._mapped = (*self._views, self._maxima, *self._big)
+            self._shares = _largest_shares(self._norms, self._views[2])
 
     def search(self, query: str, k: int) -> list[Hit]:
         """Return at most k hits with positive score, best first; ties by corpus order."""
@@ -158,7 +170,7 @@ class LexicalRetriever:
         for term, n in counted.items():
             piece = self._slice(term)
             if piece is not None:
-                found.append(piece if n == 1 else piece._replace(weight=np.float32(n) * piece.weight))
+                found.append(piece if n == 1 else TermSlice.of(*piece[:4], np.float32(n) * piece.weight))
         return found
 
     def _find(self, term: str) -> TermSlice | None:
@@ -172,7 +184,7 @@ class LexicalRetriever:
             raise self._damaged()
         df = end - start
         idf = np.float32(np.log(1 + (self._n_filled - df + 0.5) / (df + 0.5)))
-        return TermSlice(start, df, run_from, run_to, idf)
+        return TermSlice.of(start, df, run_from, run_to, idf)
 
     def _term_at(self, number: int) -> str:
         start, end = self._arrays["term_bounds"][number : number + 2].tolist()
@@ -180,13 +192,15 @@ class LexicalRetriever:
 
     def _search(self, queries: Sequence[list[TermSlice]], k: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """Run the kernel over some queries."""
-        columns = list(zip(*(piece for pieces in queries for piece in pieces), strict=True)) or [()] * 5
-        where, weights = np.array(columns[:4], np.int64), np.array(columns[4], np.float32)
+        packed = [piece.packed for pieces in queries for piece in pieces]
+        where = np.frombuffer(b"".join([a for a, _ in packed]), np.int64).reshape(-1, 4)
+        weights = np.frombuffer(b"".join([b for _, b in packed]), np.float32)
         bounds = np.array([0, *accumulate(map(len, queries))], np.int64)
         room = k if k <= _SMALL_K else min(k, max((sum([piece.df for piece in pieces]) for pieces in queries), default=0)) or 1
         docs, scores = np.empty((len(queries), room), np.int64), np.empty((len(queries), room), np.float32)
         found = np.zeros(len(queries), np.int64)
-        self._kernels.search_batch(self._mapped, where, weights, bounds, self._norms, room, self._room(room), docs, scores, found)
+        scratch = self._room(room)
+        self._kernels.search_batch(self._mapped, where, weights, bounds, self._norms, self._shares, room, scratch, docs, scores, found)
         rows = []
         for i, n in enumerate(found.tolist()):
             if n < 0:
@@ -200,14 +214,15 @@ class LexicalRetriever:
         except (ValueError, IndexError):
             raise self._damaged() from None
 
-    def _room(self, k: int) -> tuple[np.ndarray, ...]:
+    def _room(self, k: int) -> tuple[Any, ...]:
         """Return this thread's scratch arrays."""
         room = self._scratch
-        if not hasattr(room, "acc"):
-            room.acc, room.touched, room.k = np.zeros(TILE, np.float64), np.empty(TILE + 1, np.int32), 0
+        if not hasattr(room, "sums"):
+            room.sums, room.coarse, room.touched = np.zeros(TILE, np.float64), np.zeros(TILE, np.uint8), np.empty(TILE + 1, np.int32)
+            room.whole, room.real, room.k = np.empty((2, _ROOM), np.int64), np.empty((2, _ROOM), np.float64), 0
         if room.k < k:
             room.kth, room.zeros, room.k = np.empty(k, np.float64), np.zeros(k, np.int64), k
-        return room.acc, room.touched, room.kth, room.zeros
+        return room.sums, room.coarse, room.touched, room.kth, room.zeros, room.whole, room.real
 
     def _bounds(self) -> np.ndarray:
         """Work out the bounds of all runs for parameters that the index was not built for."""
@@ -217,7 +232,9 @@ class LexicalRetriever:
             if bounds[0] != 0 or bounds[-1] != end or (np.diff(bounds) <= 0).any():
                 raise self._damaged()
         out = np.zeros(len(a["run_tiles"]), np.uint8)
-        if not self._kernels.maxima((*self._views, *self._big), runs[:-1], runs[1:], starts[:-1], np.diff(starts), self._norms, out):
+        from agentgym.retrieval.lexical.bounds import maxima
+
+        if not maxima((*self._views, *self._big), runs[:-1], runs[1:], starts[:-1], np.diff(starts), self._norms, out):
             raise self._damaged()
         return out
 
@@ -267,6 +284,19 @@ def check_parameters(k1: float, b: float) -> None:
         raise ConfigError(f"k1={k1}: give a finite number of at least 0 (Anserini's default is 0.9, Lucene's 1.2)")
     if not 0 <= b <= 1:
         raise ConfigError(f"b={b}: give a number from 0 to 1 (Anserini's default is 0.4, Lucene's 0.75)")
+
+
+def _largest_shares(norms: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return [256] float64: the largest share of its weight that a term can give, by its occurrences (255: any more).
+
+    That of the shortest passage with a term at all, and a little: shares are rounded to float32.
+    """
+    codes = [int((lengths[i : i + _SLICE] - np.uint8(1)).min(initial=255)) for i in range(0, len(lengths), _SLICE)]  # 0 turns to 255
+    with np.errstate(invalid="ignore"):
+        shares = 1.0 - 1.0 / (1.0 + np.arange(256) * np.float64(norms[min(255, min(codes, default=255) + 1)]))
+    shares += 1e-6
+    shares[0], shares[255] = 0.0, 1.0 + 1e-6
+    return shares
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:

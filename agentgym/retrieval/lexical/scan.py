@@ -24,7 +24,7 @@ def scan(
     docs, tfs, lengths, bases, run_tiles, run_firsts = views
     sums = np.zeros(int(bases[-1]), np.float64)
     one = np.float32(1)
-    for start, df, run_from, run_to, weight in slices:
+    for start, df, run_from, run_to, weight, _ in slices:
         counts = np.diff(run_firsts[run_from:run_to].astype(np.int64), append=df)
         where = np.repeat(bases[run_tiles[run_from:run_to]], counts) + docs[start : start + df]
         tf = tfs[start : start + df].astype(np.float32)

@@ -105,7 +105,8 @@ def surfaces(text: str) -> list[str]:
 
 def _matched(text: str, pattern: re.Pattern[str]) -> list[str]:
     found = pattern.findall(text)
-    if len(text) > MAX_TOKEN // 2 and any(len(w) > MAX_TOKEN // 2 and _units(w) > MAX_TOKEN for w in found):
+    long = MAX_TOKEN // 2  # a character has two units at most
+    if found and len(text) > long and max(map(len, found)) > long and any(_units(w) > MAX_TOKEN for w in found):
         return _cut(text, pattern)
     return found
 

@@ -43,6 +43,7 @@ def test_settings_win_over_files_and_files_over_the_family(tmp_path: Path) -> No
     ("spec", "problem"),
     [
         ("hf:some/model", "neither its name nor its files tell"),
+        ("hf:./no_such_folder", r"there is no folder \./no_such_folder \(working folder: "),
         ("hf:e5?poling=cls", "unknown setting 'poling'; did you mean 'pooling'"),
         ("hf:e5?pooling=max", "pooling is 'max'"),
         ("hf:e5?max_tokens=many", "max_tokens is 'many'"),

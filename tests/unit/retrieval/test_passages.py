@@ -35,12 +35,18 @@ def test_contents_rows_have_their_title_in_the_first_line(tmp_path: Path) -> Non
     ]
 
 
+def test_a_whole_number_is_an_id_too(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.jsonl", '{"id": 7, "title": "B", "text": "x"}', '{"_id": 8, "title": "C", "text": "y"}')
+    assert [p.id for p in read_passages(path)] == ["7", "8"]
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
         ('{"id": "b", "title": "B", ', r":3: not valid JSON"),
         ('{"id": "b", "title": "B"}', r":3: field 'text' is missing; found id, title"),
-        ('{"id": 7, "title": "B", "text": "x"}', r":3: field 'id' must be a string, found a number: 7"),
+        ('{"id": 7.5, "title": "B", "text": "x"}', r":3: field 'id' must be a string, found a number: 7\.5"),
+        ('{"id": true, "title": "B", "text": "x"}', r":3: field 'id' must be a string, found true or false"),
         ('{"id": "b", "title": null, "text": "x"}', r":3: field 'title' must be a string, found null"),
         ('{"id": "b", "title": "B", "text": ["x"]}', r":3: field 'text' must be a string, found a list"),
         ('{"id": "", "title": "B", "text": "x"}', r":3: field 'id' is empty"),
