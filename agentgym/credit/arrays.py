@@ -97,7 +97,7 @@ class CreditArrays:
 
         Raises:
             DataError: for a trajectory in a mask whose scores are invalid, deferred, not finite or do not sum to the
-                reward, and for a repeated trajectory id.
+                reward (it names group, trajectory and turn), and for a repeated trajectory id.
             ConfigError: for a component that scores at both scopes, unless `both_levels`.
         """
         rows = [(g, trajectory) for g, members in enumerate(groups) for trajectory in members.trajectories]
@@ -108,10 +108,10 @@ class CreditArrays:
         n_turns = max((len(trajectory.own_turns) for _, trajectory in rows), default=0)
         turn_scores = np.zeros((len(rows), n_turns))
         outcome = np.zeros(len(rows))
-        for i, (_, trajectory) in enumerate(rows):
+        for i, (g, trajectory) in enumerate(rows):
             if not (trajectory.in_statistics or trajectory.in_loss):
                 continue  # nobody reads its values, which may be missing
-            _check(trajectory, both_levels)
+            _check(f"group {groups[g].id}, trajectory {trajectory.id}", trajectory, both_levels)
             own = [turn.reward for turn in trajectory.own_turns]
             turn_scores[i, : len(own)] = own
             outcome[i] = trajectory.reward
@@ -129,7 +129,7 @@ class CreditArrays:
         )
 
 
-def _check(trajectory: Trajectory, both_levels: bool) -> None:
+def _check(who: str, trajectory: Trajectory, both_levels: bool) -> None:
     """Refuse scores that would enter an advantage as something they are not."""
     places = [(f"turn {turn.index}", turn.scores, "turn", turn.reward) for turn in trajectory.turns]
     places.append(("trajectory scope", trajectory.scores, "trajectory", trajectory.reward))
@@ -138,15 +138,15 @@ def _check(trajectory: Trajectory, both_levels: bool) -> None:
             if score.weight != 0.0 and (score.deferred or not score.valid):
                 what = "deferred: complete the suite before credit" if score.deferred else "invalid"
                 raise DataError(
-                    f"trajectory {trajectory.id}, {where}: the score {name!r} is {what}. A trajectory without a valid "
+                    f"{who}, {where}: the score {name!r} is {what}. A trajectory without a valid "
                     "score leaves both masks (in_statistics, in_loss); it is never counted as 0."
                 )
         if not math.isfinite(reward):
-            raise DataError(f"trajectory {trajectory.id}, {where}: the reward {reward!r} is not finite.")
+            raise DataError(f"{who}, {where}: the reward {reward!r} is not finite.")
         total = sum(score.value for score in scores.values() if score.scope == scope)
         if scores and abs(total - reward) > 1e-6 * max(1.0, abs(reward)):
             raise DataError(
-                f"trajectory {trajectory.id}, {where}: the reward {reward!r} is not the sum {total!r} of the scores of "
+                f"{who}, {where}: the reward {reward!r} is not the sum {total!r} of the scores of "
                 f"scope {scope!r}. A score enters the level of its own scope only."
             )
     if both_levels:
@@ -156,6 +156,6 @@ def _check(trajectory: Trajectory, both_levels: bool) -> None:
         for name, score in turn.scores.items():
             if score.scope == "turn" and score.value and name in outcome:
                 raise ConfigError(
-                    f"trajectory {trajectory.id}, turn {turn.index}: {name!r} scores at both scopes, which doubles its "
+                    f"{who}, turn {turn.index}: {name!r} scores at both scopes, which doubles its "
                     "weight. Give it one scope, or set credit.both_levels = true."
                 )

@@ -3,7 +3,10 @@
 | name | shape | meaning |
 |---|---|---|
 | potential:NAME | [B, K + 1] float | what the probing component NAME measured before each turn and after the last; read as "potential" |
+| probe:NAME | [B, K] float, twice | what the probing component NAME measured after each turn; read as "accuracy" and "confidence" |
 | score:NAME | [B] float | raw trajectory-scope score of a component (turn-scope raw scores are summed) |
+| useful:NAME | [B, K] bool | the component NAME paid something at the turn; read as "useful" |
+| ratio:NAME | [B, K] float | log policy - log reference of the turn's action, as the component NAME (log_ratio) measured them; read as "log_ratio" |
 | channels, channel_weights | [B, C], [C] float | contribution of each component over the whole episode, weights taken out |
 | state | [B, K] int | key of the observation in front of each turn |
 | entropy | [B, K] float | mean token entropy of each turn, natural log |
@@ -23,8 +26,8 @@ from numpy.typing import NDArray
 from agentgym.credit.arrays import CreditArrays
 from agentgym.credit.channels import channels_from_groups
 from agentgym.errors import ConfigError, DataError, suggestion
-from agentgym.rewards.probing import potentials
-from agentgym.types import Group, Trajectory
+from agentgym.rewards.probing import potentials, probes
+from agentgym.types import Group, Score, Trajectory
 
 _OPTIONAL = ("reference_turns",)
 """Extras that a recipe can do without; trajectories do not have them."""
@@ -44,6 +47,13 @@ def gather(needs: Sequence[str], groups: Sequence[Group], arrays: CreditArrays) 
             out[name] = _component(name.removeprefix("score:"), rows)
         elif name.startswith("potential:"):
             out["potential"] = _potentials(name.removeprefix("potential:"), rows, arrays.turn_mask.shape)
+        elif name.startswith("probe:"):
+            out |= _probes(name.removeprefix("probe:"), rows, arrays.turn_mask.shape)
+        elif name.startswith("useful:"):
+            paid = _per_turn(name.removeprefix("useful:"), rows, arrays.turn_mask.shape, lambda score: score.raw)
+            out["useful"] = paid > 0
+        elif name.startswith("ratio:"):
+            out["log_ratio"] = _per_turn(name.removeprefix("ratio:"), rows, arrays.turn_mask.shape, _log_ratio)
         elif name == "channels":
             out |= _channels(groups)
         elif name in _ROWS:
@@ -107,14 +117,46 @@ def _potentials(
     return out
 
 
+def _probes(
+    component: str, rows: Sequence[tuple[str, Trajectory]], shape: tuple[int, ...]
+) -> dict[str, NDArray[np.float64]]:
+    out = np.zeros((2, *shape))
+    for i, (group, t) in enumerate(rows):
+        found = probes(t, component)
+        if found:
+            out[:, i, : len(found)] = np.transpose(found)
+        elif t.own_turns and (t.in_statistics or t.in_loss):
+            raise DataError(
+                f"group {group}, trajectory {t.id}: the component {component!r} stored no accuracy and confidence; take "
+                "step_potential into the suite (weight 0 will do), scored by a policy that gives entropies (hf:)"
+            )
+    return {"accuracy": out[0], "confidence": out[1]}
+
+
+def _per_turn(
+    component: str, rows: Sequence[tuple[str, Trajectory]], shape: tuple[int, ...], read: Callable[[Score], float | None]
+) -> NDArray[np.float64]:
+    """Return a number of a component's score for each turn; turns without such a score have 0."""
+    _known(component, rows)
+    out = np.zeros(shape)
+    for i, (group, t) in enumerate(rows):
+        for k, turn in enumerate(t.own_turns):
+            score = turn.scores.get(component)
+            value = read(score) if score is not None and score.valid and not score.deferred else None
+            if value is not None:
+                out[i, k] = value
+            elif score is not None and (t.in_statistics or t.in_loss):
+                raise DataError(f"group {group}, trajectory {t.id}, turn {turn.index}: the score {component!r} has no number.")
+    return out
+
+
+def _log_ratio(score: Score) -> float | None:
+    parts = score.parts
+    return parts["policy"] - parts["reference"] if "policy" in parts and "reference" in parts else None
+
+
 def _component(name: str, rows: Sequence[tuple[str, Trajectory]]) -> NDArray[np.float64]:
-    present = {n for _, t in rows for scores in (t.scores, *(turn.scores for turn in t.turns)) for n in scores}
-    if rows and name not in present:
-        raise ConfigError(
-            f"credit: the recipe reads the component {name!r}, which no trajectory has"
-            f"{suggestion(name, tuple(sorted(present)))}; add it to the suite (weight 0 will do), or name another in "
-            "credit.options.component"
-        )
+    _known(name, rows)
     values = np.zeros(len(rows))
     for i, (group, t) in enumerate(rows):
         if not (t.in_statistics or t.in_loss):
@@ -128,6 +170,17 @@ def _component(name: str, rows: Sequence[tuple[str, Trajectory]]) -> NDArray[np.
                 raise DataError(f"group {group}, trajectory {t.id}, {where}: the score {name!r} is {state}.")
         values[i] = sum(float(score.raw) for _, score in found if score.raw is not None)
     return values
+
+
+def _known(name: str, rows: Sequence[tuple[str, Trajectory]]) -> None:
+    """Refuse a component that no trajectory has."""
+    present = {n for _, t in rows for scores in (t.scores, *(turn.scores for turn in t.turns)) for n in scores}
+    if rows and name not in present:
+        raise ConfigError(
+            f"credit: the recipe reads the component {name!r}, which no trajectory has"
+            f"{suggestion(name, tuple(sorted(present)))}; add it to the suite (weight 0 will do), or name another in "
+            "credit.options.component"
+        )
 
 
 def _channels(groups: Sequence[Group]) -> dict[str, NDArray[Any]]:

@@ -16,6 +16,8 @@ from agentgym.credit.arrays import Bools, CreditArrays, Floats
 from agentgym.credit.blocks import accumulate, centre
 
 Verdict = Literal["likely", "open", "unlikely", "against", "none"]
+FEW = 8
+"""Groups below which the sentence says from how few it speaks."""
 LEAST = 0.1
 """Least share that counts: of groups, of a variance that is taken off, of a variance that is explained."""
 _NOISE = 1e-9
@@ -26,8 +28,9 @@ class Forecast:
     """What the groups say about turn credit."""
 
     verdict: Verdict
-    """likely; open: turn scores are nearly the only signal, whether they lead to success cannot be seen yet; unlikely;
-    against: they point away from the outcome; none: turn credit equals trajectory credit here."""
+    """likely; open: whether turn scores lead to success cannot be seen yet, because outcomes hardly differ or because the
+    groups are too few; unlikely; against: they point away from the outcome; none: turn credit equals trajectory credit
+    here."""
     sentence: str
     """The verdict and its reason, in one sentence."""
     n_groups: int
@@ -85,6 +88,8 @@ def forecast(arrays: CreditArrays) -> Forecast:
         "alignment_error": error,
     }
     verdict, sentence = _judged(found)
+    if 0 < n_groups < FEW:
+        sentence += f"; this rests on {n_groups} group{'s' if n_groups > 1 else ''} alone"
     return Forecast(verdict, sentence, **found)
 
 
@@ -134,6 +139,11 @@ def _judged(f: dict[str, object]) -> tuple[Verdict, str]:
         return "open", (
             f"turn credit may help: all outcomes are equal in {silent:.0%} of the groups and turn scores speak in {rescued:.0%} of "
             "all, but too few outcomes differ to see whether they lead to success"
+        )
+    if isinstance(r, float) and abs(r) >= LEAST and error > LEAST:
+        return "open", (
+            f"whether turn credit helps cannot be seen from so few groups: episodes with higher turn scores succeed "
+            f"{'more' if r > 0 else 'less'} (correlation {r:+.2f}), but chance alone gives up to {min(2 * error, 1.0):.2f} either way"
         )
     told = "cannot be compared with outcomes" if not isinstance(r, float) else f"hardly go with the outcome (correlation {r:+.2f})"
     return "unlikely", f"turn credit is unlikely to help: within groups, turn scores {told}"

@@ -1,4 +1,4 @@
-"""Further recipes: step potentials, implicit process rewards, list ranks, masks of segments, KL in the reward, schedules."""
+"""Further recipes: implicit process rewards, list ranks, masks of segments, KL in the reward, given scales, schedules."""
 
 from dataclasses import dataclass, replace
 
@@ -6,75 +6,29 @@ import numpy as np
 
 from agentgym.credit.arrays import CreditArrays, Floats
 from agentgym.credit.blocks import Accumulate, Block, Centre, Level, Weight
-from agentgym.credit.modulate import live_minmax, modulate
-from agentgym.credit.normalise import Normalise, normalise
+from agentgym.credit.modulate import Whiten
+from agentgym.credit.normalise import Normalise
 from agentgym.credit.outcome import z_score
-from agentgym.credit.partition import part_greatest
 from agentgym.credit.placing import AtLast
 from agentgym.credit.recipe import BIASED_GROUP, GAMMA_CAUTION, GROUP_STD_CAUTION, Recipe
 from agentgym.credit.scales import CreditConfig, Scales, one_of, within
-from agentgym.credit.shape import flag, is_correct, score_name
-
-
-@dataclass(frozen=True, slots=True)
-class ByStepPotential:
-    """Late turns of an answer that is already certain get less; turns that raise the step potential get a bonus."""
-
-    alpha: float
-    xi: float
-    saturated: float
-
-    def apply(self, advantages: Floats, arrays: CreditArrays, scales: Scales) -> Floats:
-        """Return A f + xi g with the potential 1.5 acc conf + .5 acc - conf of each step."""
-        live = arrays.turn_mask
-        accuracy, confidence = (np.asarray(arrays.extra(n), np.float64) for n in ("accuracy", "confidence"))
-        phi = np.where(live, 1.5 * accuracy * confidence + 0.5 * accuracy - confidence, 0.0)
-        before = np.cumsum(phi > self.saturated, axis=1) - (phi > self.saturated)
-        factor = 1.0 - self.alpha * (1.0 - np.exp(-before))
-        rise = np.zeros_like(phi)
-        rise[:, 1:] = phi[:, 1:] - phi[:, :-1]
-        counted = live & arrays.in_statistics[:, None]
-        grown = np.exp(live_minmax(rise, counted))
-        bonus = grown - (grown[counted].mean() if counted.any() else 0.0)
-        return np.where(live, modulate(advantages, factor, self.xi * bonus), 0.0)
-
-    def describe(self) -> str:
-        """Say the formula."""
-        return (
-            "modulate: potential = 1.5 acc conf + .5 acc - conf of each step; multiply by 1 - "
-            f"{self.alpha:g} (1 - exp(-earlier steps above {self.saturated:g})), add {self.xi:g} (exp(rise of the potential, moved "
-            "to [0, 1] over the batch) - its mean over the batch)"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Whiten:
-    """A z-score over all live turns of the batch."""
-
-    eps: float = 1e-8
-    inside: bool = False
-
-    def apply(self, advantages: Floats, arrays: CreditArrays, scales: Scales) -> Floats:
-        """Return the advantages whitened."""
-        live = arrays.turn_mask
-        parts = np.zeros(live.shape, np.int64)
-        outside, inside = (0.0, self.eps) if self.inside else (self.eps, 0.0)
-        counted = live & arrays.in_statistics[:, None]
-        out = normalise(advantages, live, parts, 1, counted=counted, spread="std", eps=outside, eps_inside=inside)
-        return out.values
-
-    def describe(self) -> str:
-        """Say the set."""
-        return f"normalise: subtract the mean and divide by the sample std over all live turns of the batch, eps {self.eps:g}"
+from agentgym.credit.shape import is_correct, last_turn
 
 
 @dataclass(frozen=True, slots=True)
 class Masked:
     """Turns that a mask takes out of the loss."""
 
+    by_use: bool = False
+    """The mask follows from the extra "useful": useless turns of right episodes but the last, useful ones of wrong."""
+
     def apply(self, advantages: Floats, arrays: CreditArrays, scales: Scales) -> Floats:
-        """Return the advantages with 0 where the extra "masked" is set."""
-        return np.where(np.asarray(arrays.extra("masked"), bool), 0.0, advantages)
+        """Return the advantages with 0 where the mask is set."""
+        if not self.by_use:
+            return np.where(np.asarray(arrays.extra("masked"), bool), 0.0, advantages)
+        useful, right = np.asarray(arrays.extra("useful"), bool), is_correct(arrays)[:, None]
+        masked = np.where(right, ~useful & ~last_turn(arrays.turn_mask), useful)
+        return np.where(masked, 0.0, advantages)
 
     def describe(self) -> str:
         """Say so."""
@@ -124,25 +78,6 @@ class PayPerTurn:
 
 
 @dataclass(frozen=True, slots=True)
-class OutcomeIfAny:
-    """The outcome in groups with a right answer, a process score in others, -1 for format errors."""
-
-    component: str
-
-    def apply(self, arrays: CreditArrays, scales: Scales) -> CreditArrays:
-        """Return the arrays with the new outcome."""
-        right = (is_correct(arrays) & arrays.in_statistics).astype(np.float64)[:, None]
-        any_right = part_greatest(right, np.ones_like(right, bool), arrays.group[:, None], arrays.n_groups)[arrays.group]
-        process = np.asarray(arrays.extra(score_name(self.component)), np.float64)
-        outcome = np.where(any_right > 0, arrays.outcome, process)
-        return arrays.but(outcome=np.where(flag(arrays, "format_error"), -1.0, outcome))
-
-    def describe(self) -> str:
-        """Say the rule."""
-        return f"outcome := outcome if the group has a right answer, else {self.component}; -1 where format_error is set"
-
-
-@dataclass(frozen=True, slots=True)
 class ScheduledAccumulate:
     """Return-to-go with a discount that moves linearly over the training steps."""
 
@@ -162,22 +97,6 @@ class ScheduledAccumulate:
             f"accumulate: sum this and all later turns, each turn ahead multiplied by gamma, which moves from {self.first:g} "
             f"to {self.last:g} over {self.n_steps} steps; 0 once the episode has ended"
         )
-
-
-def spae(config: CreditConfig, *, alpha: float = 0.5, xi: float = 0.5, saturated: float = 0.9) -> Recipe:
-    """Return (O - group mean) f + xi g, whitened over the batch's turns; f and g from the step potential.
-
-    Reads the extras accuracy and confidence ([B, K]) of a probe at the end of each step.
-
-    Source: SPAE, step potential advantage estimation (arXiv 2601.03823). Evidence: from a summary; the potential
-    read in released code, the saturation threshold in training not confirmed. Deviation: none known.
-    """
-    within("alpha", alpha, 0.0, 1.0)
-    within("xi", xi, 0.0, 1e3)
-    claim = "BIASED: a turn's weight depends on its own probe, a bonus is paid for its rise, and the batch's std divides."
-    steps = (ByStepPotential(alpha, xi, saturated), Whiten())
-    blocks = (Normalise("trajectory"),)
-    return Recipe("spae", ("trajectory",), blocks, claim, modulate=steps, needs=("accuracy", "confidence"))
 
 
 def ppr(config: CreditConfig, *, mu: float = 1.0) -> Recipe:
@@ -223,7 +142,7 @@ def rank_grpo(config: CreditConfig, *, form: str = "to_go", eps: float = 1e-4) -
     """Return the z-score per list position of the scores from that position on ("to_go") or of its own ("own").
 
     Source: "Rank-GRPO: Training LLM-based Conversational Recommender Systems with Reinforcement Learning" (arXiv
-    2510.20150). Evidence: read in released code. Deviation: the ratio per item belongs to the loss.
+    2510.20150). Evidence: read in released code. Deviation: the ratio per item is `loss.ratio = "turn"`.
     """
     one_of("form", form, ("to_go", "own"))
     blocks: tuple[Block, ...] = (Normalise("turn", "turn", "mean", "std", eps=eps),)
@@ -233,21 +152,28 @@ def rank_grpo(config: CreditConfig, *, form: str = "to_go", eps: float = 1e-4) -
     return Recipe("rank_grpo", ("turn",), blocks, claim, cautions=(GROUP_STD_CAUTION.format("rank_grpo"),))
 
 
-def ggpo(config: CreditConfig) -> Recipe:
+def ggpo(config: CreditConfig, *, component: str = "") -> Recipe:
     """Return GRPO with 0 on masked turns (extra "masked"), which still count in the divisor of the loss.
 
-    Source: VimRAG's graph-guided policy optimisation (arXiv 2602.12735). Evidence: from a summary. Deviation: the
-    ratio per segment belongs to the loss.
+    With a `component` of turn scope (such as retrieval_gain) training makes the mask itself: a turn is useful where
+    the component pays; masked are the useless turns of right episodes, the answer excepted, and the useful ones of
+    wrong episodes.
+
+    Source: VimRAG's graph-guided policy optimisation (arXiv 2602.12735). Evidence: from a summary. Deviation: turns
+    that pay stand for the path that reaches the answer in a graph; the ratio per segment is `loss.ratio = "turn"`.
     """
     claim = f"{BIASED_GROUP} Masked turns learn nothing, and the mask depends on the outcome."
     cautions = (GROUP_STD_CAUTION.format("ggpo"),)
-    return Recipe("ggpo", ("trajectory",), (z_score(),), claim, modulate=(Masked(),), needs=("masked",), cautions=cautions)
+    needs = ("correct", f"useful:{component}") if component else ("masked",)
+    steps = (Masked(bool(component)),)
+    return Recipe("ggpo", ("trajectory",), (z_score(),), claim, modulate=steps, needs=needs, cautions=cautions)
 
 
-def prl(config: CreditConfig, *, eta: float = 10.0) -> Recipe:
+def prl(config: CreditConfig, *, eta: float = 10.0, component: str = "") -> Recipe:
     """Return outcome minus the KL charge of this and later turns, each leave-one-out: A = r* - sum of log ratios / eta.
 
-    Reads the extra log_ratio ([B, K]: log policy - log reference, summed over the turn's tokens).
+    Reads the extra log_ratio ([B, K]: log policy - log reference, summed over the turn's tokens). With `component`
+    (log_ratio, weight 0 will do) training takes them from what that component measured.
 
     Source: PRL (arXiv 2601.10201). Evidence: objective from a summary, the form per step
     not confirmed. Deviation: zero-counted leave-one-out for the group baseline.
@@ -255,19 +181,8 @@ def prl(config: CreditConfig, *, eta: float = 10.0) -> Recipe:
     within("eta", eta, 1e-9, 1e12)
     claim = f"exactly the gradient of E[outcome] - KL(policy, reference) / {eta:g}."
     blocks = (Accumulate(), Centre("turn", "loo"), Centre("trajectory", "loo"))
-    return Recipe("prl", ("turn", "trajectory"), blocks, claim, (PayPerTurn(eta=eta),), needs=("log_ratio",))
-
-
-def p2s(config: CreditConfig, *, component: str = "self_aligned") -> Recipe:
-    """Return GRPO on the outcome in groups with a right answer, else on a process score; -1 for format errors.
-
-    Source: P2S (arXiv 2601.20649). Evidence: from a summary; the weights of
-    single steps are not confirmed. Deviation: the process score is one component per episode.
-    """
-    claim = f"{BIASED_GROUP} What is scored depends on siblings."
-    needs = ("correct", "format_error", score_name(component))
-    cautions = (GROUP_STD_CAUTION.format("p2s"),)
-    return Recipe("p2s", ("trajectory",), (z_score(),), claim, (OutcomeIfAny(component),), needs=needs, cautions=cautions)
+    needs = (f"ratio:{component}",) if component else ("log_ratio",)
+    return Recipe("prl", ("turn", "trajectory"), blocks, claim, (PayPerTurn(eta=eta),), needs=needs)
 
 
 def frozen(

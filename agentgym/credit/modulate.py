@@ -1,10 +1,11 @@
-"""Steps on the summed advantages: factors and bonuses per turn, centring over the batch."""
+"""Steps on the summed advantages: factors and bonuses per turn, centring and whitening over the batch."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from agentgym.credit.arrays import Bools, CreditArrays, Floats
+from agentgym.credit.normalise import normalise
 from agentgym.credit.scales import Scales
 
 
@@ -62,3 +63,24 @@ class CentreBatch:
     def describe(self) -> str:
         """Say the set."""
         return "normalise: subtract the mean over all live turns of the batch"
+
+
+@dataclass(frozen=True, slots=True)
+class Whiten:
+    """A z-score over all live turns of the batch."""
+
+    eps: float = 1e-8
+    inside: bool = False
+
+    def apply(self, advantages: Floats, arrays: CreditArrays, scales: Scales) -> Floats:
+        """Return the advantages whitened."""
+        live = arrays.turn_mask
+        parts = np.zeros(live.shape, np.int64)
+        outside, inside = (0.0, self.eps) if self.inside else (self.eps, 0.0)
+        counted = live & arrays.in_statistics[:, None]
+        out = normalise(advantages, live, parts, 1, counted=counted, spread="std", eps=outside, eps_inside=inside)
+        return out.values
+
+    def describe(self) -> str:
+        """Say the set."""
+        return f"normalise: subtract the mean and divide by the sample std over all live turns of the batch, eps {self.eps:g}"

@@ -1,6 +1,6 @@
-"""Recipes of 2026 that were read in abstracts and summaries only: each says what it takes from there, and what is ours.
+"""Recipes of 2026, read in abstracts and, where some is public, in released code: each says what it takes from where.
 
-None of them is confirmed against a paper's equations or code; do not cite them as reproductions.
+None of them is confirmed against a paper's equations; do not cite them as reproductions.
 """
 
 from dataclasses import dataclass, replace
@@ -105,8 +105,10 @@ def tips(
     (step_potential) measured them; without either the turn scores are the differences (component information_gain_log).
 
     Source: "TIPS: Turn-level Information-Potential Reward Shaping for Search-Augmented LLMs" (arXiv 2603.22293).
-    Evidence: abstract only; alpha and the treatment of the last potential are NOT CONFIRMED. Deviation: the paper
-    trains with PPO and a critic; the baseline here is the leave-one-out mean.
+    Evidence: abstract, and released code, which has Phi = log of the sum over gold answers of exp(mean log-probability),
+    alpha = .02, and nothing taken back at the end: that is alpha = 0.02 with terminal = "keep", which adds .02 E[last
+    potential] to the objective. Deviation: terminal = "zero", which the claimed invariance needs, is the default here;
+    the paper trains with PPO and a critic, the baseline here is the leave-one-out mean.
     """
     within("alpha", alpha, 0.0, 1e6)
     within("gamma", gamma, 0.0, 1.0)
@@ -126,8 +128,9 @@ def pica(config: CreditConfig, *, gamma: float = 1.0, component: str = "") -> Re
     without either the turn scores are the differences.
 
     Source: "PiCA: Pivot-Based Credit Assignment for Search Agentic Reinforcement Learning" (arXiv 2605.09287).
-    Evidence: abstract only; how the probability is estimated from pivots (golden sub-queries and sub-answers), and
-    how advantages are formed, are NOT CONFIRMED. Deviation: leave-one-out on both levels is ours.
+    Evidence: abstract; how the probability is estimated from pivots (golden sub-queries and sub-answers) is NOT
+    CONFIRMED. Released code pays .6 (1/2 - m_k) for search k, m_k the output of a process model, less .3 x 1.5^(k - 2)
+    from the fourth search on, and no difference of two states. Deviation: leave-one-out on both levels is ours.
     """
     within("gamma", gamma, 0.0, 1.0)
     claim = "exactly the gradient of E[outcome] + E[potential after the last turn]."
@@ -141,8 +144,10 @@ def siop(config: CreditConfig, *, gamma: float = 1.0) -> Recipe:
     mode_reliability ([B, M]). The outcome enters as given; leave it 0 for training without gold.
 
     Source: "Self-Induced Outcome Potential: Turn-Level Credit Assignment for Agents without Verifiers" (arXiv
-    2605.04984). Evidence: abstract only; clustering, reliability and the form of the support are NOT CONFIRMED.
-    Deviation: a weighted sum stands for the paper's cluster-level approximation.
+    2605.04984). Evidence: abstract, and released code, where each episode has one mode, that of its own answer: support
+    log p, p the mean probability of up to 3 answers of the mode; reliability q, its share of the group's answers times
+    exp(mean entailment by what was retrieved), normalised; and (1 - .5) q added to the last turn. That is M = 1 with
+    outcome = q / 2. How advantages are formed is NOT CONFIRMED. Deviation: several modes at once, weighted.
     """
     within("gamma", gamma, 0.0, 1.0)
     claim = (
@@ -160,7 +165,9 @@ def slate(config: CreditConfig, *, std: bool = True) -> Recipe:
     another continuation gets 0.
 
     Source: "Truncated Step-Level Sampling with Process Rewards for Retrieval-Augmented Reasoning" (arXiv 2602.23440).
-    Evidence: abstract only; the z-score is NOT CONFIRMED. Deviation: none known.
+    Evidence: abstract, and released code: sample std + 1e-6 over 5 candidates of a step; a judge gives -1, 0 or 1 to
+    thought, query and answer, an answer earns .1 times the share of searches left, and the candidate that is continued
+    is drawn by softmax(advantage / .7). Deviation: which candidate is continued belongs to the rollouts (`[branch]`).
     """
     claim = (
         "BIASED: the step's own score alone, nothing of what it opens the way to"
@@ -177,8 +184,8 @@ def a2tgpo(config: CreditConfig, *, gamma: float = 1.0, weight: float = 1.0) -> 
     z_j is the information gain's z-score at the same turn index of the group; the last turn, which answers, has none.
 
     Source: "A2TGPO: Agentic Turn-Group Policy Optimization with Adaptive Turn-level Clipping" (arXiv 2605.06200).
-    Evidence: abstract only; how the outcome joins is NOT CONFIRMED. Deviation: its clipping by turn belongs to the
-    loss and is left out.
+    Evidence: abstract only (no code was found); how the outcome joins is NOT CONFIRMED. Deviation: its clipping range
+    by turn, wider where a turn informs more, belongs to the loss and is left out.
     """
     within("gamma", gamma, 0.0, 1.0)
     within("weight", weight, 0.0, 1e6)

@@ -73,7 +73,11 @@ def per_index_variant(config: CreditConfig, baseline: Baseline, lone: Lone) -> R
     blocks += [Accumulate(config.gamma), Weight("turn", config.turn_weight), Centre("trajectory", baseline)]
     if config.scale == "group":
         blocks.append(Scale("trajectory", "group", ddof=1))
-    return Recipe("per_index (BIASED counter-example)", ("turn", "trajectory"), tuple(blocks), _BIASED_INDEX)
+    cautions = [GROUP_STD_CAUTION.format("per_index' with scale = 'group")] if config.scale == "group" else []
+    if config.gamma < 1.0:
+        cautions.append(GAMMA_CAUTION)
+    name = "per_index (BIASED counter-example)"
+    return Recipe(name, ("turn", "trajectory"), tuple(blocks), _BIASED_INDEX, cautions=tuple(cautions))
 
 
 def recipe_of(config: CreditConfig) -> Recipe:

@@ -180,6 +180,12 @@ class HFPolicy:
         """Return the log-probabilities of each target's tokens after its context (see `Scorer`)."""
         return scorer.score(self._causal, self._codec, self.renderer, contexts, prefix, targets, suffix)
 
+    def score_with_entropies(
+        self, contexts: Sequence[Sequence[Message]], prefix: str, targets: Sequence[str], suffix: str
+    ) -> tuple[list[list[float]], list[list[float]]]:
+        """Return the same, and the entropies of the distributions in nats (see `EntropyScorer`)."""
+        return scorer.score_with_entropies(self._causal, self._codec, self.renderer, contexts, prefix, targets, suffix)
+
     def encode_action(self, text: str) -> list[int]:
         """Return the ids of an action that somebody else wrote, for demonstrations."""
         return self._codec.encode(text)
@@ -259,17 +265,39 @@ def load(
     return HFPolicy(with_adapters(model, lora, name_or_path), tokenizer, **options)
 
 
+def _folder(text: str) -> Path | None:
+    """Return the folder that a text names; None for what can be a name on the hub, NAME or OWNER/NAME.
+
+    Raises:
+        ConfigError: It can only be a folder, and there is none, or none with a model.
+    """
+    folder = Path(text).expanduser()
+    if folder.is_dir():
+        if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
+            inner = "; a run keeps its model in the folder model" if (folder / "model" / "config.json").is_file() else ""
+            raise ConfigError(f"hf:{text}: the folder holds no model of transformers (neither config.json nor adapter_config.json){inner}")
+        return folder
+    if text.startswith(("/", ".", "~")) or text.count("/") > 1 or ("/" in text and folder.parent.is_dir()):
+        beside = [p.name for p in folder.parent.iterdir() if p.is_dir()] if folder.parent.is_dir() else []
+        where = "" if folder.is_absolute() else f" (working folder: {Path.cwd()})"
+        raise ConfigError(f"hf:{text}: there is no folder {folder}{where}{suggestion(folder.name, beside)}")
+    return None
+
+
 def read(name_or_path: str | Path, dtype: str) -> tuple[Any, Any]:
     """Return model and tokenizer of a folder or hub id. Raises ConfigError where there are none."""
     if dtype not in DTYPES:
         raise ConfigError(f"dtype {dtype!r}{suggestion(dtype, DTYPES)}; allowed are {', '.join(DTYPES)}")
+    folder = _folder(str(name_or_path))
+    name_or_path = folder or name_or_path
     try:
         with no_bars():
             tokenizer = AutoTokenizer.from_pretrained(str(name_or_path))
             model = AutoModelForCausalLM.from_pretrained(str(name_or_path), dtype=getattr(torch, dtype))
     except (OSError, ValueError) as error:
         why = " ".join(str(error).split())  # transformers likes several lines
-        raise ConfigError(f"hf:{name_or_path}: cannot load a causal language model: {why}") from error
+        here = "" if folder else f" There is no folder {str(name_or_path)!r} in {Path.cwd()} either."
+        raise ConfigError(f"hf:{name_or_path}: cannot load a causal language model: {why}{here}") from error
     return model, tokenizer
 
 

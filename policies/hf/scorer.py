@@ -10,7 +10,8 @@ from agentgym.policies.hf.model import CausalModel
 from agentgym.policies.hf.renderer import TemplateRenderer
 from agentgym.policies.hf.shared_prefixes import MAX_WIDTH, supported
 from agentgym.policies.hf.shared_prefixes import logprobs as shared_logprobs
-from agentgym.policies.hf.training import logprobs
+from agentgym.policies.hf.shared_prefixes import logprobs_and_entropies as shared_both
+from agentgym.policies.hf.training import Measure, entropy, log_probability, logprobs
 from agentgym.types import Message, TokenRows
 
 
@@ -45,6 +46,57 @@ def score(
     Raises:
         ConfigError: If contexts and targets differ in number.
     """
+    rows, wanted = _rows(model, codec, renderer, contexts, prefix, targets, suffix)
+    together, apart = _split(model, rows, share_prefixes)
+    with torch.no_grad():
+        values = shared_logprobs(model, [rows[i] for i in together], [wanted[i] for i in together], max_tokens)
+        found = _placed([[] for _ in rows], together, values)
+        return _placed(found, apart, _separately(model, [rows[i] for i in apart], [wanted[i] for i in apart], max_tokens))
+
+
+def score_with_entropies(
+    model: CausalModel,
+    codec: TokenCodec,
+    renderer: TemplateRenderer,
+    contexts: Sequence[Sequence[Message]],
+    prefix: str,
+    targets: Sequence[str],
+    suffix: str,
+    max_tokens: int = 16_384,
+) -> tuple[list[list[float]], list[list[float]]]:
+    """Return what `score` returns, and for each token the entropy, in nats, of the distribution it was read from.
+
+    One pass over what rows share; rows that are read apart are read twice.
+    """
+    rows, wanted = _rows(model, codec, renderer, contexts, prefix, targets, suffix)
+    together, apart = _split(model, rows, True)
+    with torch.no_grad():
+        both = shared_both(model, [rows[i] for i in together], [wanted[i] for i in together], max_tokens)
+        found = [_placed([[] for _ in rows], together, values) for values in both]
+        own, at = [rows[i] for i in apart], [wanted[i] for i in apart]
+        for filled, measure in zip(found, (log_probability, entropy), strict=True):
+            _placed(filled, apart, _separately(model, own, at, max_tokens, measure))
+    return found[0], found[1]
+
+
+def _split(model: CausalModel, rows: Sequence[list[int]], share_prefixes: bool) -> tuple[list[int], list[int]]:
+    """Return the rows that are read together, and those that are read apart, the longest first."""
+    share_prefixes = share_prefixes and supported(model)
+    together = [i for i, row in enumerate(rows) if share_prefixes and len(row) <= MAX_WIDTH]
+    apart = [i for i, row in enumerate(rows) if not share_prefixes or len(row) > MAX_WIDTH]
+    return together, sorted(apart, key=lambda i: -len(rows[i]))
+
+
+def _rows(
+    model: CausalModel,
+    codec: TokenCodec,
+    renderer: TemplateRenderer,
+    contexts: Sequence[Sequence[Message]],
+    prefix: str,
+    targets: Sequence[str],
+    suffix: str,
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Return the tokens of each pair, and the places of the target's among them."""
     if len(contexts) != len(targets):
         raise ConfigError(f"score: {len(contexts)} contexts for {len(targets)} targets; give one context per target")
     rendered: dict[tuple[tuple[str, ...], ...], list[int]] = {}
@@ -62,18 +114,15 @@ def score(
         start = start[max(0, len(start) + len(ids) - model.max_context) :]
         rows.append(start + ids)
         wanted.append([len(start) + i for i in inside])
-    found: list[list[float]] = [[] for _ in rows]
-    share_prefixes = share_prefixes and supported(model)
-    together = [i for i, row in enumerate(rows) if share_prefixes and len(row) <= MAX_WIDTH]
-    apart = sorted((i for i, row in enumerate(rows) if not share_prefixes or len(row) > MAX_WIDTH), key=lambda i: -len(rows[i]))
-    with torch.no_grad():
-        values = shared_logprobs(model, [rows[i] for i in together], [wanted[i] for i in together], max_tokens)
-        found = _placed(found, together, values)
-        return _placed(found, apart, _separately(model, [rows[i] for i in apart], [wanted[i] for i in apart], max_tokens))
+    return rows, wanted
 
 
 def _separately(
-    model: CausalModel, rows: Sequence[list[int]], wanted: Sequence[list[int]], max_tokens: int
+    model: CausalModel,
+    rows: Sequence[list[int]],
+    wanted: Sequence[list[int]],
+    max_tokens: int,
+    measure: Measure = log_probability,
 ) -> list[list[float]]:
     """Return the log-probabilities of wanted tokens, each row read from its beginning; the longest rows come first."""
     found: list[list[float]] = [[] for _ in rows]
@@ -82,7 +131,7 @@ def _separately(
         n = max(1, max_tokens // len(rows[order[0]]))
         part, order = order[:n], order[n:]
         masks = [tuple(int(at in set(wanted[i])) for at in range(len(rows[i]))) for i in part]
-        values = logprobs(model, TokenRows(tuple(tuple(rows[i]) for i in part), tuple(masks))).tolist()
+        values = logprobs(model, TokenRows(tuple(tuple(rows[i]) for i in part), tuple(masks)), measure).tolist()
         for i, row in zip(part, values, strict=True):
             found[i] = [row[at] for at in wanted[i]]
     return found

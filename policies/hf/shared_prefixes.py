@@ -7,11 +7,13 @@ costs about one pass over the last of them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 
 from agentgym.policies.hf.model import TRIAL_TOLERANCE, TRIAL_TOLERANCE_HALF, CausalModel
+from agentgym.policies.hf.training import Measure, entropy, log_probability
 from agentgym.policies.hf.training import logprobs as separate_logprobs
 from agentgym.seeding import stream
 from agentgym.types import TokenRows
@@ -75,7 +77,30 @@ def logprobs(
         wanted: Per row the indices of the tokens, ascending, never 0.
         max_tokens: Most tokens of one forward pass.
     """
-    found: list[list[float]] = [[] for _ in rows]
+    return _read(model, rows, wanted, max_tokens, log_probability)
+
+
+def logprobs_and_entropies(
+    model: CausalModel, rows: Sequence[Sequence[int]], wanted: Sequence[Sequence[int]], max_tokens: int
+) -> tuple[list[list[float]], list[list[float]]]:
+    """Return what `logprobs` returns, and the entropies in nats of the same distributions, from one pass."""
+
+    def both(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return torch.stack([log_probability(logits, targets), entropy(logits, targets)], dim=1)
+
+    found = _read(model, rows, wanted, max_tokens, both)
+    return [[v[0] for v in row] for row in found], [[v[1] for v in row] for row in found]
+
+
+def _read(
+    model: CausalModel,
+    rows: Sequence[Sequence[int]],
+    wanted: Sequence[Sequence[int]],
+    max_tokens: int,
+    measure: Measure,
+) -> list[list[Any]]:
+    """Return per row what `measure` reads off at each wanted token."""
+    found: list[list[Any]] = [[] for _ in rows]
     trees = _trees([row[: at[-1]] if len(at) else row[:0] for row, at in zip(rows, wanted, strict=True)])
     trees.sort(key=lambda tree: -len(tree.ids))
     while trees:
@@ -91,7 +116,7 @@ def logprobs(
                     place.append(b * width + int(path[at - 1]))
                     owners.append(row)
         chosen = hidden.reshape(-1, hidden.shape[-1])[torch.tensor(place, device=hidden.device)]
-        values = _chosen(model, chosen, torch.tensor(ids, device=hidden.device))
+        values = _chosen(model, chosen, torch.tensor(ids, device=hidden.device), measure)
         for row, value in zip(owners, values, strict=True):
             found[row].append(value)
     return found
@@ -160,10 +185,10 @@ def _hidden(model: CausalModel, trees: Sequence[Tree], width: int) -> torch.Tens
     )
 
 
-def _chosen(model: CausalModel, hidden: torch.Tensor, targets: torch.Tensor) -> list[float]:
-    """Return log p of targets [N] at hidden states [N, d], some at a time."""
+def _chosen(model: CausalModel, hidden: torch.Tensor, targets: torch.Tensor, measure: Measure) -> list[Any]:
+    """Return what is read off at hidden states [N, d] for targets [N], some at a time."""
     n = max(64, MASK_CELLS // model.n_vocabulary)
-    values: list[float] = []
+    values: list[Any] = []
     for h, t in zip(hidden.split(n), targets.split(n), strict=True):
-        values += (-torch.nn.functional.cross_entropy(model.head(h), t, reduction="none")).tolist()
+        values += measure(model.head(h), t).tolist()
     return values

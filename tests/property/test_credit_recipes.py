@@ -51,7 +51,7 @@ def test_padding_changes_nothing_and_nothing_lies_outside_the_masks(seed: int, n
     assert np.isfinite(got).all()
     assert not got[~a.turn_mask].any()
     assert not got[~a.in_loss].any()
-    per_turn = ("accuracy", "confidence", "masked", "log_ratio", "state", "entropy", "items", "eligible", "potential", "mode_support", "continued_outcome", "continued_turns")
+    per_turn = ("accuracy", "confidence", "masked", "log_ratio", "suffix_gain", "useful", "state", "entropy", "items", "eligible", "potential", "mode_support", "continued_outcome", "continued_turns")
     wide = {n: np.pad(v, [(0, 0), (0, 2), *[(0, 0)] * (v.ndim - 2)], constant_values=1) if n in per_turn else v for n, v in a.extras.items()}  # fmt: skip
     wider = a.but(
         turn_scores=np.pad(a.turn_scores, ((0, 0), (0, 2)), constant_values=7.0),

@@ -47,6 +47,7 @@ def some_rows(seed: int) -> list[Row]:
                 "continued_outcome": np.where(rng.random(5) < 0.6, rng.random(5), np.nan).tolist(),
                 "continued_turns": rng.normal(size=5).tolist(),
                 "n_tokens": int(rng.integers(1, 100)), "mean_logprob": -float(rng.random()),
+                "suffix_gain": rng.normal(size=n).tolist(), "useful": rng.integers(0, 2, n).tolist(),
             }  # fmt: skip
             rows.append(
                 Row(group, np.round(rng.normal(size=n), 1).tolist(), float(rng.integers(0, 2)),
@@ -71,7 +72,7 @@ def as_arrays(rows: Sequence[Row]) -> CreditArrays:
     extras = {
         "state": padded([r.states for r in rows]), "entropy": padded([r.entropy for r in rows]),
         "items": padded([r.more["items"] for r in rows]), "eligible": padded([r.more["eligible"] for r in rows]),
-        **{name: padded([r.more[name] for r in rows]) for name in ("accuracy", "confidence", "masked", "log_ratio")},
+        **{name: padded([r.more[name] for r in rows]) for name in ("accuracy", "confidence", "masked", "log_ratio", "suffix_gain", "useful")},
         "item_weights": np.array(ITEM_WEIGHTS), "channel_weights": np.array(WEIGHTS),
         **{n: column(n)[:, : width + 1] for n in ("continued_outcome", "continued_turns")},
         **{n: column(n) for n in ("n_tokens", "mean_logprob")},

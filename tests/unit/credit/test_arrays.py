@@ -53,7 +53,7 @@ def test_ragged_groups_are_padded_and_masked() -> None:
 def test_scores_that_are_no_scores_are_refused_unless_nobody_reads_them(bad: Trajectory, says: str) -> None:
     with pytest.raises(DataError, match=says) as caught:
         arrays(bad)
-    assert "trajectory t" in str(caught.value)
+    assert str(caught.value).startswith("group g, trajectory t, t")  # then the turn, or "trajectory scope"
     got = arrays(bad.with_(in_statistics=False, in_loss=False))
     assert got.outcome.tolist() == [0.0]
     assert got.turn_scores.tolist() == [[0.0]]

@@ -256,6 +256,28 @@ def test_combinations_that_cancel_or_bias_are_said_once_in_one_sentence(
     assert "\n" not in found[0]
 
 
+VARIANTS: list[dict[str, Any]] = [
+    *({"recipe": name} for name in ALL),
+    {"scale": "group"}, {"gamma": 0.5}, {"recipe": "per_index", "scale": "group"}, {"recipe": "per_index", "gamma": 0.5},
+    {"recipe": "igpo", "options": {"gamma": 0.9}}, {"recipe": "gigpo", "options": {"form": "mean_std", "gamma": 1.0}},
+    {"recipe": "matchtir", "options": {"std": False}}, {"recipe": "a2tgpo", "options": {"gamma": 0.9}},
+    {"recipe": "slate", "options": {"std": False}}, {"recipe": "noisy_backward", "options": {"std": True}},
+    {"recipe": "pica", "options": {"gamma": 0.9}}, {"recipe": "siop", "options": {"gamma": 0.9}},
+    {"recipe": "tips", "options": {"gamma": 0.9, "terminal": "keep"}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("given", VARIANTS, ids=str)
+def test_no_group_std_and_no_discount_goes_unsaid(given: dict[str, Any]) -> None:
+    recipe = recipe_of(CreditConfig(**given))
+    said = " ".join(recipe.cautions)
+    words = [step.describe() for step in recipe.steps]
+    divides = any("divide by the" in w and "std over" in w and "whole batch" not in w and "turns of the batch" not in w for w in words)
+    assert divides == ("own std" in said or "cancels the correction" in said), words
+    discounts = any("each turn ahead multiplied by gamma" in w for w in words)
+    assert discounts == ("discount below 1" in said), words
+
+
 def test_the_default_warns_of_nothing(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "_said", set())
     for given in ({}, {"scale": "none"}, {"scale": "batch"}, {"turn_weight": 0.0, "gamma": 0.5}, {"recipe": "rloo"}):

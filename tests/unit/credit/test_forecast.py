@@ -138,3 +138,28 @@ def test_what_has_nothing_to_compare_is_said_to_be_nothing() -> None:
         assert found.verdict == "none"
         assert "no group has two members" in found.sentence
         assert all(np.isfinite(v) for v in found.metrics().values())
+
+
+def few(n_groups: int, alike: bool) -> CreditArrays:
+    """Groups of two: one success a group, with the higher turn score, or (for `alike` False) in every other group the lower."""
+    scores, outcome = np.zeros((2 * n_groups, 2)), np.tile([1.0, 0.0], n_groups)
+    for group in range(n_groups):
+        scores[2 * group + (group % 2 and not alike), 0] = 1.0
+    ones = np.ones(2 * n_groups, bool)
+    return CreditArrays(scores, np.ones((2 * n_groups, 2), bool), outcome, np.repeat(np.arange(n_groups), 2), ones, ones)
+
+
+@pytest.mark.parametrize("n_groups", [1, 2, 3, 4])
+def test_few_groups_leave_it_open_however_well_they_agree(n_groups: int) -> None:
+    found = forecast(few(n_groups, alike=True))
+    assert (found.verdict, found.alignment) == ("open", pytest.approx(1.0)), found.sentence
+    assert "cannot be seen from so few groups" in found.sentence
+    assert "unlikely" not in found.sentence
+    assert found.sentence.endswith(f"rests on {n_groups} group{'s' if n_groups > 1 else ''} alone")
+
+
+def test_more_groups_decide() -> None:
+    assert forecast(few(40, alike=True)).verdict == "likely"
+    mixed = forecast(few(40, alike=False))
+    assert mixed.verdict == "unlikely"
+    assert "alone" not in mixed.sentence

@@ -10,8 +10,8 @@ import pytest
 
 from agentgym.credit import CreditArrays, CreditConfig, Recipe, Scales, advantages_from_arrays, recipe_of
 from agentgym.credit.blocks import accumulate, centre
-from agentgym.credit.later import ByStepPotential
 from agentgym.credit.plain import arrays_of
+from agentgym.credit.probes import ByStepPotential
 from agentgym.rewards.probability import ReferenceProbability, Row
 from tests import mdps
 from tests.mdps import Enumeration, enumerate_groups, gradient

@@ -10,12 +10,13 @@ import pytest
 
 from agentgym.credit import CreditConfig, CreditResult, Scales, advantages_from_arrays, recipe_of
 from agentgym.credit.blocks import accumulate
-from agentgym.credit.later import ByStepPotential, Masked, PayPerTurn
+from agentgym.credit.later import Masked, PayPerTurn
 from agentgym.credit.modulate import ByEntropy, CentreBatch
 from agentgym.credit.normalise import normalise
 from agentgym.credit.partition import partition, per_channel
 from agentgym.credit.placing import combine
 from agentgym.credit.plain import arrays_of
+from agentgym.credit.probes import ByStepPotential
 from agentgym.credit.shape import Mix, overlong_penalty
 from agentgym.errors import DataError
 

@@ -46,16 +46,42 @@ def loss_of(config, batch, logprobs, c=1.0):
 @pytest.mark.parametrize("case", GOLDEN["losses"], ids=lambda c: json.dumps(c.get("preset") or c["settings"]))
 def test_golden_losses(case):
     config = published_loss(case["preset"]) if "preset" in case else LossConfig(**case["settings"])
-    batch = rows_of([2, 4], advantages=np.array(GOLDEN["advantages"])[:, None])
-    new, old = torch.zeros(batch.mask.shape, dtype=torch.float64), batch.old_logprobs
-    for b, (ratios, logprobs) in enumerate(zip(GOLDEN["ratios"], GOLDEN["logprobs"], strict=True)):
-        new[b, 1 : 1 + len(ratios)] = torch.tensor(logprobs)
-        old[b, 1 : 1 + len(ratios)] = np.array(logprobs) - np.log(ratios)
+    batch, new = golden_batch()
     loss, stats = loss_of(config, batch, new, case.get("c", 1.0))
     assert float(loss) == pytest.approx(case["value"], abs=6e-7)
     if config.ratio == "sequence":
         want = sum(r * n for r, n in zip(GOLDEN["sequence_ratios"], (2, 4), strict=True)) / 6
         assert stats.metrics()["mean_ratio"] == pytest.approx(want, abs=1e-6)
+
+
+def golden_batch(first=0, last=2):
+    """The two worked sequences, or one of them: log-probabilities as given, sampled so that the ratios come out."""
+    lengths, advantages = [2, 4][first:last], np.array(GOLDEN["advantages"][first:last], float)[:, None]
+    batch = rows_of(lengths, advantages=advantages)
+    new, old = torch.zeros(batch.mask.shape, dtype=torch.float64), batch.old_logprobs
+    for b, (ratios, logprobs) in enumerate(zip(GOLDEN["ratios"][first:last], GOLDEN["logprobs"][first:last], strict=True)):
+        new[b, 1 : 1 + len(ratios)] = torch.tensor(logprobs)
+        old[b, 1 : 1 + len(ratios)] = np.array(logprobs) - np.log(ratios)
+    return batch, new
+
+
+@pytest.mark.parametrize("clip_high", [0.2, 0.28])
+def test_golden_losses_of_single_tokens(clip_high):
+    batch, new = golden_batch()
+    config = LossConfig(clip_high=clip_high)
+    for b, row in enumerate(GOLDEN["token_losses"][f"clip_high_{clip_high}"]):
+        for t, want in enumerate(row, 1):
+            mask = np.zeros_like(batch.mask)
+            mask[b, t] = True
+            alone = replace(batch, mask=mask, turn=np.where(mask, batch.turn, -1))
+            assert float(policy_loss(new, alone, np.ones(2), config)[0]) == pytest.approx(want, abs=1e-12)
+
+
+@pytest.mark.parametrize("sequence", [0, 1])
+def test_golden_losses_of_single_sequences(sequence):
+    batch, new = golden_batch(sequence, sequence + 1)
+    loss, _ = loss_of(published_loss("gspo"), batch, new)
+    assert float(loss) == pytest.approx(GOLDEN["token_losses"]["gspo"][sequence], abs=1e-12)
 
 
 def test_golden_dual_clip():
@@ -118,6 +144,28 @@ def test_loss_and_gradient_equal_the_loops(name, level, aggregation):
         assert 0 < stats.clipped < stats.n_tokens
     elif name in ("ppo without clip", "sapo", "reinforce"):
         assert stats.clipped == 0
+
+
+@pytest.mark.parametrize("aggregation", ["constant", "token_mean", "sequence_mean"])
+@pytest.mark.parametrize("kind", ["k1", "k2", "k3"])
+def test_a_kl_term_equals_the_loops(kind, aggregation):
+    config, rng = LossConfig(aggregation=aggregation, kl_coef=0.3, kl=kind), stream("kl", kind, aggregation)
+    batch = rows_of([5, 1, 4], advantages=rng.normal(size=(3, 6)))
+    batch.old_logprobs[batch.mask] = -3 * rng.random(int(batch.mask.sum()))
+    start = batch.old_logprobs + np.where(batch.mask, 0.3 * rng.normal(size=(3, 6)), 0)
+    reference = torch.tensor(start + np.where(batch.mask, 0.5 * rng.normal(size=(3, 6)), 0))
+    new = torch.tensor(start, requires_grad=True)
+    weights = token_weights(batch, config, 3.0)
+    found, stats = policy_loss(new, batch, weights, config, reference)
+    estimates = {"k1": lambda d: -d, "k2": lambda d: d * d / 2, "k3": lambda d: torch.exp(d) - d - 1}
+    terms = {
+        (b, t): estimates[kind](reference[b, t] - new[b, t]) for b, t in zip(*np.nonzero(batch.mask), strict=True)
+    }
+    expected = by_hand(replace(config, kl_coef=0.0), batch, new, 3.0)
+    expected = expected + 0.3 * sum(float(weights[b]) * term for (b, _), term in terms.items())
+    assert float(found.detach()) == pytest.approx(float(expected.detach()), abs=1e-13)
+    np.testing.assert_allclose(torch.autograd.grad(found, new)[0], torch.autograd.grad(expected, new)[0], atol=1e-14)
+    assert stats.reference_kl == pytest.approx(sum(float(term.detach()) for term in terms.values()), abs=1e-12)
 
 
 @pytest.mark.parametrize("level", ["token", "turn", "sequence"])

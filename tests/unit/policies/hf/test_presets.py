@@ -27,6 +27,29 @@ pytestmark = pytest.mark.torch
 ROWS = TokenRows(((3, 4, 5, 6),), ((0, 1, 1, 1),))
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("{}/nope", r"there is no folder .*/nope$"),
+        ("{}/modle", r"there is no folder .*did you mean 'model'"),
+        ("./nope", r"there is no folder nope \(working folder: "),
+        ("run/modle", r"there is no folder run/modle \(working folder: .*did you mean 'model'"),
+        ("a/b/c", r"there is no folder a/b/c "),
+        ("run", r"holds no model of transformers \(neither config\.json nor adapter_config\.json\); a run keeps its model in the folder model"),
+        ("{}", r"holds no model of transformers \(neither config\.json nor adapter_config\.json\)$"),
+    ],
+)
+def test_a_folder_that_is_none_is_said_at_once(name, message, tmp_path, monkeypatch):
+    for folder in ("model", "run/model"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "run" / "model" / "config.json").write_text("{}")
+    (tmp_path / "model" / "weights").touch()
+    monkeypatch.chdir(tmp_path)
+    given = name.format(tmp_path / "model" if name == "{}" else tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        load(given)
+
+
 def test_saved_weights_load_anywhere(policy, tmp_path):
     policy.save(tmp_path)
     model = AutoModelForCausalLM.from_pretrained(tmp_path)
@@ -69,7 +92,7 @@ def test_load_refuses_what_does_not_fit(fresh, tmp_path):
         fresh.load(tmp_path)
     for name, options, message in (
         ("", {}, "hf:FOLDER"),
-        (tmp_path / "none", {}, "cannot load"),
+        (tmp_path / "none", {}, "there is no folder"),
         (tmp_path, {"dtype": "float23"}, "did you mean 'float32'"),
     ):
         with pytest.raises(ConfigError, match=message):
