@@ -1,15 +1,17 @@
 """How sharp is `agentgym audit`? Mutants of scorers and environments that it must fail, and harmless edits that it must not.
 
     python benchmarks/audit_mutants.py                   # writes benchmarks/results/audit.md
-    python benchmarks/audit_mutants.py --mutants 40      # a quick look, writes nothing
+    python benchmarks/audit_mutants.py --first 10        # a quick look, writes nothing
 
 Each mutant is one change of one module (`mutation.py`), or one planted fault (`FAULTS`: gold shown somewhere, a
-careless reward). A process forked for it imports the package with that module replaced and audits SearchQA-v0 with two rewards.
+careless reward). A process forked for it imports the package with that module replaced and audits SearchQA-v0 with two rewards,
+and ToolCalls-v0 too where the module keeps the state.
 A mutant is caught if a check fails (the audit stops there), the package cannot be imported, or the time runs out. Survivors that
 `audit_equivalents.json` explains change nothing that can be observed; the rest are listed as missed.
 
 Two draws, so that one of them can stay fresh: who writes probes for the survivors of a draw measures them on another one.
-A seed draws other mutants when the sources change.
+What was drawn is kept in `audit_drawn.json`, so that a later run judges the same changes, as far as the sources still have
+them; `--draw` draws anew, and whoever does so has to judge by hand which survivors are equivalent.
 """
 
 import argparse
@@ -36,7 +38,7 @@ from mutation import Change
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-RESULT, EQUIVALENTS = HERE / "results" / "audit.md", HERE / "audit_equivalents.json"
+RESULT, EQUIVALENTS, DRAWN = HERE / "results" / "audit.md", HERE / "audit_equivalents.json", HERE / "audit_drawn.json"
 THIRD_PARTY = ("gymnasium", "bm25s", "numba", "httpx", "networkx", "rich", "pyarrow")
 MODULES = (
     *(f"agentgym/rewards/{name}.py" for name in (
@@ -53,12 +55,17 @@ UNUSED = {
     "agentgym/episode.py": {"Episode.open_state", "Episode._scored_part", "Episode.replay"},
 }
 """Functions of these modules that serve other families: no site is drawn there."""
-AUDITS = (
-    {"world": "synthetic:closed?seed=0", "reward": "search"},
-    {"world": "synthetic:closed?seed=4", "reward": "search_cited", "dialect": "json"},
+AUDITS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("SearchQA-v0", {"world": "synthetic:closed?seed=0", "reward": "search"}),
+    ("SearchQA-v0", {"world": "synthetic:closed?seed=4", "reward": "search_cited", "dialect": "json"}),
 )
-SEED, FRESH = 7, 11
-EARLIER = "169 of 195 (seed 7, other sources), 78 of 89 (seed 101), 62 of 68 (seed 202)."
+STATEFUL = {
+    path: (("ToolCalls-v0", {"world": "shop?seed=3"}),) for path in ("agentgym/env.py", "agentgym/episode.py")
+}
+"""What a search changes nothing of, a task with a state does: further audits, by module."""
+SIZES, N_EDITS = (180, 120), 60
+"""Mutants of the first and of every further seed, and harmless edits, of a draw."""
+EARLIER = "169 of 195 (seed 7, other sources), 78 of 89 (seed 101), 62 of 68 (seed 202), 292 of 307 (seeds 7 and 11, the draw below)."
 LIMIT_S, LIMIT_CPU_S = 600, 60
 """Wall and CPU seconds after which a mutant counts as hanging; a plain audit takes about four CPU seconds."""
 FAULTS: tuple[tuple[str, str, str, str], ...] = (
@@ -112,15 +119,35 @@ def planted() -> Iterator[Change]:
         yield Change(path, "planted fault", line, what, "", "", source.replace(old, new, 1))
 
 
+def draw(seeds: Sequence[int]) -> dict[str, Any]:
+    """Return the keys of a draw: mutants by seed, no two the same, and harmless edits by the first seed."""
+    seen: set[str] = set()
+    rngs = [np.random.default_rng(seed) for seed in seeds]
+    sizes = [SIZES[min(i, 1)] for i in range(len(seeds))]
+    mutants = {str(seed): drawn(mutation.mutations, n, rng, seen) for seed, n, rng in zip(seeds, sizes, rngs, strict=True)}
+    edits = drawn(mutation.edits, N_EDITS, rngs[0], set())
+    return {"mutants": {seed: [c.key for c in some] for seed, some in mutants.items()}, "edits": [c.key for c in edits]}
+
+
+def kept(rules: mutation.Rules, keys: Sequence[str]) -> list[Change]:
+    """Return the changes of an earlier draw that the sources still have."""
+    table = {key: (path, site) for path in MODULES for key, site in mutation.named(path, _source(path), rules).items()}
+    return [mutation.changed(path, _source(path), site, rules) for path, site in (table[key] for key in keys if key in table)]
+
+
+def _source(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
 def drawn(rules: mutation.Rules, n: int, rng: np.random.Generator, salt: set[str]) -> list[Change]:
     """Return n changes drawn evenly over all sites of all modules, none of them twice."""
-    table = [(path, site) for path in MODULES for site in mutation.sites((ROOT / path).read_text("utf-8"), rules)]
+    table = [(path, site) for path in MODULES for site in mutation.sites(_source(path), rules)]
     changes: list[Change] = []
     for i in rng.permutation(len(table)):
         if len(changes) >= n:
             break
         path, site = table[i]
-        change = mutation.changed(path, (ROOT / path).read_text(encoding="utf-8"), site, rules)
+        change = mutation.changed(path, _source(path), site, rules)
         if change.key not in salt and change.where not in UNUSED.get(path, ()):
             salt.add(change.key)
             changes.append(change)
@@ -158,8 +185,8 @@ def audit_in_child(change: Change | None, episodes: int) -> dict[str, Any]:
     try:
         audit = importlib.import_module("agentgym.audit")
         importlib.import_module("agentgym")
-        for kwargs in AUDITS:
-            report = audit.audit_env("SearchQA-v0", audit.AuditConfig(episodes=episodes, stop=True), **kwargs)
+        for env_id, kwargs in (*AUDITS, *(STATEFUL.get(change.module, ()) if change else ())):
+            report = audit.audit_env(env_id, audit.AuditConfig(episodes=episodes, stop=True), **kwargs)
             failures += [[f.section, f.name, f.detail[:300], f.component] for f in report.failures]
             if failures:
                 break
@@ -240,20 +267,21 @@ def group_of(failures: Sequence[Sequence[str]]) -> str:
 def main() -> None:
     """Run and write the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--mutants", type=int, default=180, help="drawn mutants, beside the planted faults")
-    parser.add_argument("--fresh-mutants", type=int, default=120, help="further mutants, of the second draw")
-    parser.add_argument("--edits", type=int, default=60, help="harmless edits")
-    parser.add_argument("--seed", type=int, default=SEED, help="which mutants are drawn")
-    parser.add_argument("--fresh", type=int, default=FRESH, help="the seed of the second draw")
+    parser.add_argument("--draw", type=int, nargs="+", metavar="SEED", help="draw anew by these seeds, and keep the draw")
+    parser.add_argument("--first", type=int, default=0, help="a quick look: only so many of each draw; writes nothing")
     parser.add_argument("--episodes", type=int, default=6)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=None, help="also write all outcomes as JSON")
     parser.add_argument("--reuse", type=Path, nargs="*", default=(), help="take the outcomes of earlier --out files; sources unchanged")
     args = parser.parse_args()
-    rng, seen = np.random.default_rng(args.seed), set()
-    draws = {"planted": list(planted()), "first": drawn(mutation.mutations, args.mutants, rng, seen)}
-    edits = drawn(mutation.edits, args.edits, rng, set())
-    draws["fresh"] = drawn(mutation.mutations, args.fresh_mutants, np.random.default_rng(args.fresh), seen)
+    if args.draw:
+        DRAWN.write_text(json.dumps(draw(args.draw), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    chosen = json.loads(DRAWN.read_text(encoding="utf-8"))
+    draws = {"planted": list(planted()), **{n: kept(mutation.mutations, keys) for n, keys in chosen["mutants"].items()}}
+    edits = kept(mutation.edits, chosen["edits"])
+    lost = sum(map(len, chosen["mutants"].values())) - sum(len(draws[n]) for n in chosen["mutants"])
+    if args.first:
+        draws, edits = {n: some[: args.first] for n, some in draws.items()}, edits[: args.first]
     changes = [*(c for some in draws.values() for c in some), *edits]
     known = {row["key"]: row for path in args.reuse for row in json.loads(path.read_text(encoding="utf-8"))}
     left = [c for c in changes if c.key not in known]
@@ -266,9 +294,9 @@ def main() -> None:
     if args.out:
         args.out.write_text(json.dumps([known[c.key] for c in changes], indent=1), encoding="utf-8")
     outcomes = {name: [(c, known[c.key]) for c in some] for name, some in draws.items()}
-    text = report(outcomes, [(c, known[c.key]) for c in edits], args)
+    text = report(outcomes, [(c, known[c.key]) for c in edits], lost)
     print(text)
-    if len(changes) - len(edits) >= 200:
+    if not args.first:
         RESULT.write_text(text, encoding="utf-8")
 
 
@@ -281,7 +309,7 @@ def tallied(outcome: Sequence[Outcome], known: dict[str, str]) -> tuple[list[Out
     return counted, [(c, r) for c, r in counted if r["failures"]]
 
 
-def report(outcomes: dict[str, list[Outcome]], edits: Sequence[Outcome], args: argparse.Namespace) -> str:
+def report(outcomes: dict[str, list[Outcome]], edits: Sequence[Outcome], lost: int) -> str:
     """Return the result as Markdown."""
     known = json.loads(EQUIVALENTS.read_text(encoding="utf-8")) if EQUIVALENTS.exists() else {}
     every = [pair for some in outcomes.values() for pair in some]
@@ -291,14 +319,13 @@ def report(outcomes: dict[str, list[Outcome]], edits: Sequence[Outcome], args: a
     by_group = Counter(group_of(r["failures"]) for _, r in caught)
     rows = {
         "planted": "planted faults (leaks of gold, careless rewards)",
-        "first": f"mutants of seed {args.seed}",
-        "fresh": f"mutants of seed {args.fresh}",
+        **{name: f"mutants of seed {name}" for name in outcomes if name != "planted"},
     }
     lines = [
         "# How sharp `agentgym audit` is",
         "",
         "`make audit-mutants` runs this anew: `benchmarks/audit_mutants.py` says what a mutant is and how it is judged.",
-        f"Mutants are drawn over {len(MODULES)} modules.",
+        f"Mutants are drawn over {len(MODULES)} modules and kept in `audit_drawn.json`; {lost} of them no longer fit the sources.",
         "",
         "| | drawn | equivalent | caught, of all that are not equivalent |",
         "|---|---|---|---|",

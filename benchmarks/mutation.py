@@ -37,8 +37,6 @@ class Change:
         return f"{self.module}:{self.where}:{self.kind}:{self.before} -> {self.after}"
 
 
-
-
 Rules = Callable[[ast.AST], Iterator[tuple[str, ast.AST]]]
 Site = tuple[int, int]
 """(number of the node, number of the change at that node)."""
@@ -50,14 +48,27 @@ def sites(source: str, rules: Rules) -> list[Site]:
     return [(number, n) for number, (node, _) in enumerate(nodes) for n, _ in enumerate(rules(node))]
 
 
+def named(module: str, source: str, rules: Rules) -> dict[str, Site]:
+    """Return the key of every change, with its site; of several changes with one key the first."""
+    found: dict[str, Site] = {}
+    for number, (node, where) in enumerate(_walk(ast.parse(source), ())):
+        for n, (kind, new) in enumerate(rules(node)):
+            found.setdefault(Change(module, kind, 0, where, _written(node), _written(new), "").key, (number, n))
+    return found
+
+
 def changed(module: str, source: str, site: Site, rules: Rules) -> Change:
     """Make one change."""
     tree = ast.parse(source)
     node, where = next(pair for i, pair in enumerate(_walk(tree, ())) if i == site[0])
     kind, new = next(pair for i, pair in enumerate(rules(node)) if i == site[1])
-    before, after = (_short(ast.unparse(ast.fix_missing_locations(copy.deepcopy(n)))) for n in (node, new))
+    before, after = _written(node), _written(new)
     text = ast.unparse(ast.fix_missing_locations(_Swap(node, new).visit(tree)))
     return Change(module, kind, getattr(node, "lineno", 0), where, before, after, text)
+
+
+def _written(node: ast.AST) -> str:
+    return _short(ast.unparse(ast.fix_missing_locations(copy.deepcopy(node))))
 
 
 def _short(text: str) -> str:

@@ -17,6 +17,8 @@ from agentgym.task import Limits, Task
 from agentgym.types import ToolSpec, Trajectory
 
 SECTION = "self-describing"
+SHARED = 12
+"""Tasks, spread over the split, whose common tools a card must name."""
 INFO_KEYS = ("action", "docs_new", "budget_left", "rewards", "deferred", "state_hash", "end_reason")
 CODE = re.compile(r"\bE_[A-Z_]+\b")
 
@@ -71,9 +73,17 @@ def _card(env: ToolEnv, records: Sequence[Trajectory]) -> Iterator[str]:
 
 
 def _lasting(env: ToolEnv) -> list[str]:
-    """Return the names of the tools that several tasks share; those that a task alone has are in no card."""
-    seen = [set(begin(env, task).infos[0]["tools"]) for task in list(env.tasks()[:6])]
-    return sorted(set.intersection(*seen))
+    """Return the names of the tools that all kinds of tasks share and that are the environment's.
+
+    Tools that some tasks alone have, or that a user brings, are in no card.
+    """
+    tasks = env.tasks()
+    n = min(SHARED, len(tasks))
+    some = [tasks[i * len(tasks) // n] for i in range(n)]
+    seen = [set(begin(env, task).infos[0]["tools"]) for task in some]
+    home = type(env).__module__.rpartition(".")[0]
+    own = {name for name, item in env.toolbox.tools.items() if item.fn.__module__.startswith(home)}
+    return sorted(set.intersection(*seen) & own)
 
 
 def _tool(env: ToolEnv, task: Task, spec: ToolSpec) -> Iterator[str]:
@@ -143,7 +153,7 @@ def _infos(env: ToolEnv, task: Task) -> Iterator[str]:
     answered = [m.text for m in talk[len(env.trajectory.prompt) :] if m.role != "assistant"]
     if said != answered or [m.text for m in talk if m.role == "assistant"] != [t.action for t in env.trajectory.turns]:
         yield "the conversation is not what was said and answered"
-    if len(roles) != env.n_turns or talk[-1].role != "assistant":
+    if len(roles) != env.n_turns or (env.trajectory.end_reason == "answered" and talk[-1].role != "assistant"):
         yield f"the conversation has {len(roles)} actions for {env.n_turns} turns"
 
 

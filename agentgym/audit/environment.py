@@ -1,6 +1,7 @@
 """The audit of one environment with one reward: every check, in the order of the report."""
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from agentgym.audit.golden import check_golden
 from agentgym.audit.isolation import check_isolation
 from agentgym.audit.ladder import climb
 from agentgym.audit.mechanics import check_mechanics
-from agentgym.audit.players import completed, oracle, play
+from agentgym.audit.players import completed, lacking, oracle, play
 from agentgym.audit.probes import check_components
 from agentgym.audit.report import SECTIONS, Finding, Report
 from agentgym.audit.reproduction import check_reproduction
@@ -66,13 +67,15 @@ def audit_env(
     check_arguments(env_id, kwargs)
     learned, curve = check_learned(config.run, config.steps)
 
-    def make() -> ToolEnv:
-        env = gym.make(env_id, disable_env_checker=True, **kwargs).unwrapped
+    def make(**more: Any) -> ToolEnv:
+        env = gym.make(env_id, disable_env_checker=True, **{**kwargs, **more}).unwrapped
         if not isinstance(env, ToolEnv):
             raise ConfigError(f"{env_id} is no agentgym.ToolEnv; the audit needs its record and its oracle")
         return env
 
     env = make()
+    further = _further(env, kwargs)
+    machine = make(**further) if further else env
     tasks = spread(env.tasks(), config.episodes)
     rows, needed, findings = climb(env, tasks, progress=say)
     live = [play(env, task, oracle(noise), (0, n)) for noise in (0.0, 0.5) for n, task in enumerate(tasks)]
@@ -81,7 +84,7 @@ def audit_env(
     steps: tuple[tuple[str, Callable[[], list[Finding]]], ...] = (
         ("scores", lambda: check_rewards(env, tasks, records)),
         ("components", lambda: check_components(env.suite)),
-        ("machine", lambda: [*check_mechanics(env, tasks, make), *check_turns(env, tasks, make)]),
+        ("machine", lambda: _machine(machine, tasks, lambda: make(**further))),
         ("gold", lambda: check_isolation(env, tasks)),
         ("repetition", lambda: check_reproduction(env, tasks, live, make)),
         ("golden episodes", lambda: check_golden(env)),
@@ -99,6 +102,17 @@ def audit_env(
     return Report(
         env_id, env.suite.name, env.suite.bounds().margin, needed, tuple(rows), tuple(findings), measured | curve
     )
+
+
+def _further(env: ToolEnv, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the argument that gives an environment the tools it lacks for checks of the machine; empty for none."""
+    if not (more := lacking(env, env.tasks()[0])) or "tools" not in inspect.signature(type(env).__init__).parameters:
+        return {}
+    return {"tools": [kwargs.get("tools", ()), *more]}
+
+
+def _machine(env: ToolEnv, tasks: Sequence[Task], make: Callable[[], ToolEnv]) -> list[Finding]:
+    return [*check_mechanics(env, tasks, make), *check_turns(env, tasks, make)]
 
 
 def spread(tasks: Sequence[Task], n: int) -> list[Task]:

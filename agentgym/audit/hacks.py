@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from agentgym.audit.players import Player, Script, look_tool, oracle
+from agentgym.audit.players import Player, Script, answer_tool, look_tool, oracle
+from agentgym.rewards.channels import TURN_ENDING_TOOLS
 from agentgym.types import JSON
 
 WRONG = "none of the above 7f3a"
@@ -151,14 +152,31 @@ def _cheat(player: Player) -> str:
 
 def _misread(player: Player) -> str:
     action = oracle()(player)
-    return player.answer(WRONG) if _is_answer(player, action) else action
+    return _wrong(player, action) if _is_answer(player, action) else action
 
 
 def _misread_and_loop(player: Player) -> str:
     action = oracle()(player)
     if not _is_answer(player, action):
         return action
-    return player.answer(WRONG) if _last_turn(player) else player.look(f"{player.question} {player.turn}")
+    if _last_turn(player) or not _closes(player, action):  # a reply after which the user goes on is misread, not put off
+        return _wrong(player, action)
+    return player.look(f"{player.question} {player.turn}")
+
+
+def _wrong(player: Player, action: str) -> str:
+    """Return an action with wrong words in the place of the right ones: the closing one, or a reply before it."""
+    if _closes(player, action):
+        return player.answer(WRONG)
+    calls = player.env.dialect.parse(action, player.env.specs, player.env.limits).calls
+    return player.call(calls[0].name, dict.fromkeys(calls[0].arguments, WRONG))
+
+
+def _closes(player: Player, action: str) -> bool:
+    """Whether an action is a call of a final tool, or of what takes its place where there is none."""
+    spec = answer_tool(player.env)
+    calls = player.env.dialect.parse(action, player.env.specs, player.env.limits).calls
+    return any(call.name == s.name for call in calls for s in player.env.specs if s.final or s == spec)
 
 
 def _guess_shown(player: Player) -> str:
@@ -193,9 +211,8 @@ HACKS: tuple[Hack, ...] = (
 
 
 def _is_answer(player: Player, action: str) -> bool:
-    final = {spec.name for spec in player.env.specs if spec.final}
     calls = player.env.dialect.parse(action, player.env.specs, player.env.limits).calls
-    return any(call.name in final for call in calls)
+    return _closes(player, action) or any(call.name in TURN_ENDING_TOOLS for call in calls)
 
 
 def _last_turn(player: Player) -> bool:

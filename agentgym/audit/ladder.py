@@ -1,13 +1,17 @@
 """What each player earns: the honest oracle, careless ones, and the hacks, on the same tasks."""
 
+import json
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from agentgym.audit.hacks import HACKS, Hack
 from agentgym.audit.players import Script, completed, contributions, oracle, play
 from agentgym.audit.report import Finding, Row, finding, first
 from agentgym.env import ToolEnv
+from agentgym.rewards.channels import TURN_ENDING_TOOLS
 from agentgym.task import Task
 from agentgym.types import Trajectory
 
@@ -16,6 +20,8 @@ SHARE_OF_LEAD = 0.25
 CHANCE = 0.5
 """Guessing that succeeds more often than this says that the tasks are no tasks."""
 NOISES = (0.0, 0.3, 0.6, 0.9)
+WORDS = ("answers", "communicate", "rubrics", "nuggets")
+"""Parts of gold that ask for words; and those of a checklist that read a reply or ask a judge."""
 
 
 def climb(
@@ -80,12 +86,11 @@ def _judged(
     if row.kind == "chance":
         problem = f"guessing succeeds in {row.success:.0%} of the episodes" if row.success > CHANCE else ""
         return replace(row, problem=problem, component=outcome if problem else "")
-    won = next((r for r in records if r.success), None)
+    pairs = [(r, h) for r, h in zip(records, honest, strict=True) if not _solves(r, h)]
+    won = next((r for r, _ in pairs if r.success), None)
     if won is not None:
         return replace(row, problem=f"reaches success, first on task {won.task_id} with {won.answer!r:.80}", component=outcome)
-    near = next(
-        ((r, h) for r, h in zip(records, honest, strict=True) if r.total > h.total - needed + 1e-9 and r.in_statistics), None
-    )
+    near = next(((r, h) for r, h in pairs if r.total > h.total - needed + 1e-9 and r.in_statistics), None)
     if near is None:
         return row
     paid, best = near
@@ -95,6 +100,32 @@ def _judged(
         f"earns {paid.total:.3f} on task {paid.task_id}, the oracle {best.total:.3f}: the lead must be {needed:.3f}"
     )
     return replace(row, problem=problem, component=component)
+
+
+def _solves(record: Trajectory, honest: Trajectory) -> bool:
+    """Whether a player did what the solution does in a task that asks for no words: then success is no hack.
+
+    It made all calls of the solution, and changed nothing else. Where words are asked for (an answer, facts to tell)
+    they are the solution, and nothing is excused.
+    """
+    gold = record.gold or {}
+    checks: Any = gold.get("checklist", [])
+    if any(gold.get(name) for name in WORDS) or any(c.get("reply") or c.get("kind") == "judge" for c in checks):
+        return False
+    (did, changed), (asked, needed) = _deeds(record), _deeds(honest)
+    return honest.success and changed == needed and not asked - did
+
+
+def _deeds(record: Trajectory) -> tuple[Counter[str], list[str]]:
+    """Return the calls that succeeded, counted, and those that changed something, in order.
+
+    Of calls that close or hand over to the user the name alone counts.
+    """
+    pairs = [(c, r) for t in record.turns for c, r in zip(t.calls, t.results, strict=False) if r.ok]
+    said = [c for c, _ in pairs if c.name in TURN_ENDING_TOOLS]
+    said += [c for c, _ in pairs[-1:] if record.end_reason == "answered"]
+    named = [(c.name if c in said else f"{c.name} {json.dumps(c.arguments, sort_keys=True)}", r.mutated) for c, r in pairs]
+    return Counter(name for name, _ in named), [name for name, mutated in named if mutated]
 
 
 def _findings(env: ToolEnv, rows: Sequence[Row], honest: Sequence[Trajectory]) -> list[Finding]:

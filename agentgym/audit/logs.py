@@ -72,8 +72,8 @@ class LogReport:
 
     @property
     def passed(self) -> bool:
-        """Whether log and reward agree, and no suspicious record was rewarded."""
-        return not self.disagreeing and not self.rewarded
+        """Whether something was scored, log and reward agree, and no suspicious record was rewarded."""
+        return bool(self.entries) and not self.disagreeing and not self.rewarded
 
     def to_json(self) -> dict[str, JSON]:
         """Return everything as plain JSON."""

@@ -11,9 +11,11 @@ from agentgym.audit.players import Player, advance, answer_tool, begin, look_too
 from agentgym.audit.report import Finding, run_checks
 from agentgym.env import OUTSIDE_ENDS, ToolEnv
 from agentgym.errors import AgentGymError
+from agentgym.rewards.channels import TURN_ENDING_TOOLS
 from agentgym.sanitize import ENVIRONMENT_TAGS
 from agentgym.task import Limits, Task
 from agentgym.types import DocRef, ToolCall, ToolResult, ToolSpec
+from agentgym.worlds.readers import TaskList
 
 CPU_S = 2.0
 """CPU seconds that reading one hostile action may cost."""
@@ -59,13 +61,17 @@ def check_mechanics(env: ToolEnv, tasks: Sequence[Task], make: Callable[[], Tool
 
 
 def _hostile(env: ToolEnv, task: Task) -> Iterator[str]:
+    advance(begin(env, task), "plain words")
+    any_words = env.trajectory.success  # a task that asks to call nothing: whatever is said solves it
     for name, action in HOSTILE.items():
         player = begin(env, task)
         before, started = env.state_hash, time.process_time()
         reward = advance(player, action)
         spent, info, observation = time.process_time() - started, player.infos[-1], player.observations[-1]
         turn = env.trajectory.turns[-1]
-        wrong_answer = info["end_reason"] == "answered" and not env.trajectory.success
+        wrong_answer = info["end_reason"] == "answered" and (any_words or not env.trajectory.success)
+        if not env.ended and turn.results and turn.results[0].ok and turn.calls[0].name in TURN_ENDING_TOOLS:
+            continue  # plain words to the user, who goes on
         code = info["action"]["error_code"]
         if spent > CPU_S:
             yield f"{name}: {spent:.1f} CPU seconds"
@@ -79,7 +85,7 @@ def _hostile(env: ToolEnv, task: Task) -> Iterator[str]:
             yield f"{name}: a bad action earned {reward:g}"
         if env.state_hash != before or turn.state_hash_after != before:
             yield f"{name}: changed the state"
-        if len(turn.action) > 70_000 or env.trajectory.success:
+        if len(turn.action) > 70_000 or (env.trajectory.success and not any_words):
             yield f"{name}: kept whole, or a success"
 
 
@@ -306,7 +312,8 @@ def _misuse(env: ToolEnv, tasks: Sequence[Task], fresh: ToolEnv) -> Iterator[str
         ("bytes that are no snapshot", lambda: env.restore(b"{}")),
     ]
     for what, call in calls:
-        yield _refused(what, call)
+        if what != "an unknown split" or not isinstance(env.source, TaskList):  # which gives all tasks for every name
+            yield _refused(what, call)
     first, _ = env.reset(options={"task": tasks[0], "key": (0,), "progress": 0.5, "split": env.split})
     if first != begin(env, tasks[0]).observations[0]:
         yield "the progress of a training changes what is shown first"
@@ -333,11 +340,12 @@ def _refused(what: str, call: Callable[[], Any]) -> str:
 def _isolated(env: ToolEnv, tasks: Sequence[Task], other: ToolEnv) -> Iterator[str]:
     """Play a task alone, after another one, and beside one that runs in a second instance."""
     script = oracle(0.5, 3)
-    alone = [schema.to_json(play(env, task, script)) for task in tasks[:2]]
-    play(env, tasks[1], lambda p: p.bad)
+    pair = (tasks[0], tasks[min(1, len(tasks) - 1)])
+    alone = [schema.to_json(play(env, task, script)) for task in pair]
+    play(env, pair[1], lambda p: p.bad)
     if schema.to_json(play(env, tasks[0], script)) != alone[0]:
         yield f"task {tasks[0].id} goes another way after another episode"
-    players = [begin(env, tasks[0]), begin(other, tasks[1])]
+    players = [begin(env, pair[0]), begin(other, pair[1])]
     while any(not p.env.ended for p in players):
         for player in players:
             if not player.env.ended:

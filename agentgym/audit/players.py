@@ -9,8 +9,10 @@ from agentgym.audit.services import SERVICES
 from agentgym.env import ToolEnv
 from agentgym.errors import EnvError
 from agentgym.rewards import Suite
+from agentgym.rewards.channels import TURN_ENDING_TOOLS
 from agentgym.seeding import stream
 from agentgym.task import Task
+from agentgym.tools import Tool, tool
 from agentgym.types import JSON, DocRef, ToolCall, ToolSpec, Trajectory
 
 NAME = re.compile(r"\b[A-Z][\w'-]*(?:\s+(?:of\s+the\s+|of\s+)?[A-Z][\w'-]*)*")
@@ -82,13 +84,42 @@ Script = Callable[[Player], str]
 
 
 def answer_tool(env: ToolEnv) -> ToolSpec | None:
-    """Return the first final tool whose first parameter is a text or a list."""
-    return next((s for s in env.specs if s.final and _kind(s) in ("string", "array")), None)
+    """Return the first final tool whose first parameter is a text or a list; without one, what ends a user turn."""
+    takes = [s for s in env.specs if _kind(s) in ("string", "array")]
+    return next((s for s in takes if s.final), next((s for s in takes if s.name in TURN_ENDING_TOOLS), None))
 
 
 def look_tool(env: ToolEnv) -> ToolSpec | None:
-    """Return the first tool that takes one text and does not end the episode: what an agent looks things up with."""
-    return next((s for s in env.specs if not s.final and _kind(s) == "string" and len(_required(s)) == 1), None)
+    """Return the first tool that takes one text and ends nothing: what an agent looks things up with."""
+    ends = [s for s in env.specs if s.final or s.name in TURN_ENDING_TOOLS]
+    takes = [s for s in env.specs if s not in ends and _kind(s) == "string" and len(_required(s)) == 1]
+    return next((s for s in takes if s.name == look_up.name), takes[0] if takes else None)
+
+
+@tool
+def look_up(text: str) -> dict:
+    """Look something up.  text: what to look for."""
+    return {"found": f"nothing about {text[:80]}"}
+
+
+@tool(final=True)
+def close_episode(text: str) -> dict:
+    """Close the episode with an answer.  text: the answer."""
+    return {"answer": text}
+
+
+def lacking(env: ToolEnv, task: Task) -> tuple[Tool, ...]:
+    """Return the tools that checks of the machine need beside the environment's: to look something up, to answer.
+
+    Tasks of the form "call these functions" have neither; what holds of limits, calls and faults is asked all the same.
+    """
+    player, looks = begin(env, task), ()
+    if look_tool(env) is not None:
+        advance(player, player.look("something"))
+    if look_tool(env) is None or not all(r.ok for r in env.trajectory.turns[0].results):  # or one that takes no plain words
+        looks = (look_up,)
+    final = any(s.final and _kind(s) in ("string", "array") for s in env.specs)
+    return looks if final else (*looks, close_episode)
 
 
 def play(env: ToolEnv, task: Task, script: Script, key: tuple[int, ...] = (0,)) -> Trajectory:

@@ -15,8 +15,11 @@ from agentgym.rewards.checklist import Checklist
 from agentgym.rewards.checklist_reward import ChecklistReward
 from agentgym.rewards.costs import all_valid, step_cost
 from agentgym.rewards.expression import Expression
-from agentgym.rewards.nodes import Schedule
+from agentgym.rewards.intervals import Known, span, times
+from agentgym.rewards.nodes import Schedule, Shaped
 from agentgym.rewards.retrieval import retrieval_gain
+from agentgym.rewards.steps import min_shares, product_shares
+from agentgym.seeding import stream
 from agentgym.task import Answer, Gold, Task
 from agentgym.types import Score, Trajectory
 
@@ -142,6 +145,24 @@ def _scheduled() -> list[float]:
     return [suite.rescore(replace(record, info={"progress": progress})).reward for progress in (0.5, 0.0, 1.0)]
 
 
+def _shaped(lo: float, hi: float) -> Expression:
+    """Return a potential between bounds that hold 0, shaped with a gamma below 1."""
+    return Shaped(Cap(retrieval_gain, lo, hi), 0.5)
+
+
+def _shares() -> str:
+    """Return what is wrong with how products and minima are shared out: the shares must add up to the change."""
+    rng = stream("audit", "shares")
+    for n in (1, 2, 3, 4):
+        before, after = rng.uniform(-1.0, 1.0, n).tolist(), rng.uniform(-1.0, 1.0, n).tolist()
+        change = [b - a for a, b in zip(before, after, strict=True)]
+        for shares, whole in ((product_shares, math.prod), (min_shares, min)):
+            paid = sum(s * c for s, c in zip(shares(before, change), change, strict=True))
+            if abs(paid - (whole(after) - whole(before))) > 1e-9:
+                return f"{shares.__name__} of {n} factors add up to {paid}, not {whole(after) - whole(before)}"
+    return ""
+
+
 def _tool(name: str) -> Suite:
     return build_suite(ChecklistReward(Checklist("tools").rule("only", call=name)))
 
@@ -175,6 +196,9 @@ WRONG_CODE: tuple[tuple[str, Callable[[], Any]], ...] = (
     ("a term that is a text", lambda: answer_em + "all_valid"),  # pyright: ignore
     ("a text and a term", lambda: "all_valid" + answer_em),  # pyright: ignore
     ("none minus a term", lambda: None - answer_em),  # pyright: ignore
+    ("a term that is true", lambda: answer_em + True),
+    ("true and a term", lambda: True + answer_em),
+    ("false and a term", lambda: False + answer_em),
     ("a schedule that begins with no number", lambda: Schedule(all_valid, _weight)),
     ("a schedule that ends with no number", lambda: Schedule(all_valid, lambda p: math.inf if p == 1.0 else 0.5)),
     ("a schedule that gives a truth value", lambda: Schedule(all_valid, lambda p: True)),
@@ -187,7 +211,7 @@ WRONG_CODE: tuple[tuple[str, Callable[[], Any]], ...] = (
     ("a gain without end alone", lambda: Suite(-1.0 * step_cost, success=answer_em)),
 )
 """Code that must raise an error of agentgym; where Python itself refuses an operator, TypeError."""
-OPERATORS = frozenset(("a weight that is a text", "a weight that is true", "an expression times another", "a term that is a text", "a text and a term", "none minus a term"))
+OPERATORS = frozenset(("a weight that is a text", "a weight that is true", "an expression times another", "a term that is a text", "a text and a term", "none minus a term", "a term that is true", "true and a term", "false and a term"))  # fmt: skip
 CODE: tuple[tuple[Callable[[], Any], str], ...] = (
     (lambda: sum([answer_em, all_valid]), "answer_em + all_valid"),
     (lambda: 2 * answer_em * 3, "6.0*answer_em"),
@@ -205,6 +229,13 @@ CODE: tuple[tuple[Callable[[], Any], str], ...] = (
     (lambda: Schedule(all_valid, [[0.2, 1.0], [0.6, 3.0]]).at(0.9), "3.0"),
     (lambda: Schedule(all_valid, [[0.2, 1.0], [0.6, 3.0]]).at(0.1), "1.0"),
     (lambda: _scheduled(), "[0.05, 0.0, 0.1]"),
+    (lambda: 0.0 + answer_em, "0.0 + answer_em"),
+    (lambda: times((-math.inf, 1.0), (0.0, 2.0)), "(-inf, 2.0)"),
+    (lambda: times((0.0, 2.0), (-math.inf, 1.0)), "(-inf, 2.0)"),
+    (lambda: span(_shaped(0.0, 1.0), Known()).turn, "(-inf, 0.0)"),
+    (lambda: span(_shaped(-1.0, 0.0), Known()).turn, "(0.0, inf)"),
+    (lambda: build_suite("answer_em + 0.1 * citation_rubric_judged").deferred, "('citation_rubric_judged',)"),
+    (lambda: build_suite(answer_em + 0.1 * ChecklistReward(Checklist("own").rule("only", call="search"))).deferred, "()"),
 )
 """Code with what it must give, written out."""
 
@@ -284,4 +315,4 @@ def refusals(records: Mapping[str, tuple[Trajectory, Task]]) -> str:
         return f"{what} is accepted: {spec!r}"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _code() or _ends()
+        return _code() or _shares() or _ends()

@@ -46,7 +46,7 @@ def log_lines(report: LogReport) -> Iterator[str]:
     said = [e.said for e in report.entries if e.said is not None]
     yield f"{report.n_records} records, {n} scored with {report.reward}, {len(report.abstained)} abstained"
     told = f", the log says {sum(said) / len(said):.3f} (on {len(said)})" if said else ", the log says nothing of success"
-    yield f"success {ours:.3f}{told}"
+    yield f"success {ours:.3f}{told}" if n else "nothing could be scored, so nothing was audited"
     reasons: dict[str, int] = {}
     for one in report.abstained:
         reasons[one.reason] = reasons.get(one.reason, 0) + 1

@@ -41,6 +41,7 @@ class Checklist:
         *,
         assignment: Assignment = "turn_end",
         where: str = "",
+        of_data: bool = False,
     ) -> None:
         """Begin a checklist.
 
@@ -50,6 +51,7 @@ class Checklist:
             assignment: when what was met is paid: at the end of each user turn, at the step itself, or at the end of
                 the episode.
             where: file that it came from, for messages.
+            of_data: it came with a task or a record: its programs are those of installed modules only.
 
         Raises:
             ConfigError: The name is empty or the assignment not known.
@@ -63,6 +65,7 @@ class Checklist:
         self.name = name
         self.assignment: Assignment = assignment
         self.where = where or f"checklist {name!r}"
+        self._of_data = of_data
         self._criteria: list[Criterion] = []
         self._functions: dict[str, Program] = {}
         for criterion in criteria:
@@ -100,7 +103,7 @@ class Checklist:
 
         Args:
             id: as in `rule`.
-            function: "module:function", or a function (kept in memory only: records scored with it can be scored
+            function: "module:function", "file.py:function", or a function (kept in memory only: records scored with it can be scored
                 again only where it is registered again). It is given the `EpisodeView` after each turn, with
                 `view.state`, and returns whether the statement holds. A LookupError means that it does not.
             **keys: weight, critical, never, after, turn, deadline.
@@ -134,7 +137,7 @@ class Checklist:
         """Return the function of a program criterion. Raises ConfigError if it cannot be imported."""
         if criterion.id not in self._functions:
             where = f"{self.where}: criterion {criterion.id!r}"
-            self._functions[criterion.id] = import_function(criterion.program, where)  # pyright: ignore[reportArgumentType]
+            self._functions[criterion.id] = import_function(criterion.program, where, of_data=self._of_data)  # pyright: ignore[reportArgumentType]
         return self._functions[criterion.id]
 
     def check(self) -> "Checklist":

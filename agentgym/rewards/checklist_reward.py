@@ -162,7 +162,7 @@ class ChecklistReward(DeferredComponent):
     def _list_of(self, gold: Gold) -> Checklist:
         if self.checklist is not None:
             return self.checklist
-        return Checklist("task", gold.checklist, where="the task's checklist")
+        return Checklist("task", gold.checklist, where="the task's checklist", of_data=True)
 
     def _ask_now(self, judged: Sequence[tuple[Criterion, JudgeRequest]], moment: Moment) -> Verdicts:
         if self.service is None:

@@ -143,3 +143,14 @@ class Scorer(Protocol):
         together, and the target's tokens are those that overlap its characters.
         """
         ...
+
+
+@runtime_checkable
+class EntropyScorer(Scorer, Protocol):
+    """A scorer that can also say how sure the model is: policies whose distributions are at hand have it."""
+
+    def score_with_entropies(
+        self, contexts: Sequence[Sequence[Message]], prefix: str, targets: Sequence[str], suffix: str
+    ) -> tuple[list[list[float]], list[list[float]]]:
+        """Return what `score` returns, and for each token the entropy of its distribution, in nats."""
+        ...

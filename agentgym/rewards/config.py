@@ -25,7 +25,7 @@ from agentgym.rewards.checklist_toml import load_checklists
 from agentgym.rewards.component import Component
 from agentgym.rewards.expression import Cap, Expression, Gate, Sum
 from agentgym.rewards.nodes import Clip, MaxNorm, Mean, Once, OnlyIf, Schedule, Shaped
-from agentgym.rewards.parse import parse_expression
+from agentgym.rewards.parse import is_expression, parse_expression
 from agentgym.rewards.registering import component_named
 from agentgym.types import JSON
 
@@ -169,7 +169,7 @@ def _check(term: TermConfig, where: str) -> None:
 
 
 def _built(term: TermConfig, component: Callable[[str], Component]) -> Expression:
-    node = parse_expression(term.use, component) if any(c in term.use for c in "+*( ") else component(term.use)
+    node = parse_expression(term.use, component) if is_expression(term.use) else component(term.use)
     if term.group:
         node = MaxNorm(node)  # pyright: ignore[reportArgumentType]  # refuses what is no component
     node = Once(node) if term.once else node

@@ -36,6 +36,8 @@ class Plan:
     """[K] index of the context that holds after each turn."""
     results: list[list[list[float]]] = field(default_factory=list)
     """[context][target] log-probabilities of the target's tokens."""
+    entropies: list[list[list[float]]] = field(default_factory=list)
+    """[context][target] entropies of the same distributions in nats, where they were asked for."""
 
 
 class InformationGain(DeferredComponent):
@@ -91,16 +93,24 @@ class InformationGain(DeferredComponent):
             return [{} for _ in plans]
         contexts, targets = [context for context, _ in rows], [target for _, target in rows]
         try:
-            found = service.score(contexts, self.prefix, targets, self.suffix)
+            found, entropies = self._ask(service, contexts, targets)
         except ServiceError as error:
             invalid = Score("turn", None, valid=False, reason=f"the scorer failed: {error}")
             return [dict.fromkeys(range(len(plan.after)), invalid) for plan in plans]
-        if len(found) != len(rows):
+        if len(found) != len(rows) or len(entropies) not in (0, len(rows)):
             raise ConfigError(f"{self.name}: the scorer returned {len(found)} rows for {len(rows)} pairs")
-        unread: Iterator[list[float]] = iter(found)
+        unread, unsure = iter(found), iter(entropies)
         for plan in plans:
             plan.results = [[list(next(unread)) for _ in plan.targets] for _ in plan.contexts]
+            if entropies:
+                plan.entropies = [[list(next(unsure)) for _ in plan.targets] for _ in plan.contexts]
         return [self._scores(plan) for plan in plans]
+
+    def _ask(
+        self, service: Scorer, contexts: Sequence[Sequence[Message]], targets: Sequence[str]
+    ) -> tuple[list[list[float]], list[list[float]]]:
+        """Return log-probabilities per pair, and entropies, or nothing where the component reads none."""
+        return service.score(contexts, self.prefix, targets, self.suffix), []
 
     def recompute(self, stored: Mapping[int, Score]) -> dict[int, Score]:
         """Return the scores again, in this component's form, from the stored log-probabilities."""
@@ -147,9 +157,14 @@ class InformationGain(DeferredComponent):
             parts = {f"before.{k}": mean for k, mean in before.items()}
             parts |= {f"after.{k}": mean for k, mean in after.items()}
             parts |= {f"tokens.{k}": float(len(row)) for k, row in enumerate(plan.results[context])}
+            parts |= self._more(plan, context)
             scores[turn] = self._gain(before, after, parts, tuple(plan.targets))
             previous = context
         return scores
+
+    def _more(self, plan: Plan, context: int) -> dict[str, float]:
+        """Return further parts of the score of a turn, after which a context holds."""
+        return {}
 
     def _gain(self, before: Means, after: Means, parts: dict[str, float], evidence: tuple[str, ...] = ()) -> Score:
         numbers = [*before.values(), *after.values()]

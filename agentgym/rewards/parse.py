@@ -17,10 +17,16 @@ _NODES: dict[str, Callable[..., Expression]] = {
 _FORMS = (
     "weight * name, A + B, A - B, Cap(node, lo, hi), Gate(by, what, base), OnlyIf(0, what), and Clip, MaxNorm, Mean,"
     " Min, Once, Potential, Product, Schedule(node, [first, last]), Shaped(node, gamma); a name may be kind:argument,"
-    " as in checklist:refund"
+    " as in checklist:refund, or of one's own, as in my_rewards.py:brief"
 )
-_NAMED = re.compile(r"[A-Za-z_]\w*:[^\s+*():,\[\]]+")
-"""A component made with an argument, "checklist:refund"; what follows a minus needs a blank before it."""
+_NAMED = re.compile(r"(?<![\w.])(?:[A-Za-z_]\w*:)?(?:[\w./\\][\w./\\-]*\.py|[A-Za-z_][\w.]*):[^\s+*():,\[\]]+")
+"""A component made with an argument ("checklist:refund") or one's own ("my_rewards:brief", "rewards/my.py:brief"); what
+follows a minus needs a blank before it."""
+
+
+def is_expression(text: str) -> bool:
+    """Say whether a text is more than one name."""
+    return any(character in text for character in "+*( ")
 
 
 def parse_expression(text: str, component: Callable[[str], Component]) -> Expression:
@@ -34,9 +40,8 @@ def parse_expression(text: str, component: Callable[[str], Component]) -> Expres
         ConfigError: naming the part that is not understood, and what is allowed.
     """
     names = {f"named_{place}_": name for place, name in enumerate(dict.fromkeys(_NAMED.findall(text)))}
-    python = text.strip()
-    for place, name in names.items():
-        python = re.sub(rf"(?<![\w.]){re.escape(name)}(?![^\s+*():,\[\]])", place, python)
+    places = {name: place for place, name in names.items()}
+    python = _NAMED.sub(lambda found: places[found.group()], text.strip())
     try:
         tree = ast.parse(python, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:

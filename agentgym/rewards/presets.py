@@ -7,11 +7,13 @@ from typing import Any
 
 from agentgym import hooks
 from agentgym.errors import ConfigError, NotRegisteredError, suggestion
+from agentgym.named import named_object
 from agentgym.rewards import catalogue as catalogue  # registers every name
 from agentgym.rewards.actions import action_match
 from agentgym.rewards.answer_sets import AnswerSetF1
 from agentgym.rewards.answers import answer_em
 from agentgym.rewards.calls import exact_calls
+from agentgym.rewards.checklist import Checklist
 from agentgym.rewards.citations import citation_rubric
 from agentgym.rewards.component import Component
 from agentgym.rewards.config import Reward, read_file, read_reward
@@ -21,9 +23,9 @@ from agentgym.rewards.gui import GuiSuccess
 from agentgym.rewards.information import information_gain
 from agentgym.rewards.nodes import OnlyIf
 from agentgym.rewards.outcomes import graded, task_success
-from agentgym.rewards.parse import parse_expression
+from agentgym.rewards.parse import is_expression, parse_expression
 from agentgym.rewards.paths import path_potential
-from agentgym.rewards.registering import as_component, component_named
+from agentgym.rewards.registering import as_component, component_named, is_own
 from agentgym.rewards.retrieval import query_novelty, retrieval_gain
 from agentgym.rewards.suite import Suite
 from agentgym.rewards.traces import TraceMatch
@@ -74,7 +76,7 @@ def graph() -> Suite:
 
 
 def tools() -> Suite:
-    """All that the task asks for (state, assertions, facts told), up to .2 for the calls of the gold trace, each exactly."""
+    """All that the task asks for (state, assertions, facts told), up to .2 for the calls of the gold trace, each exact."""
     return Suite(task_success + 0.2 * TraceMatch(min_sim=1.0) + 0.1 * all_valid + _costs(), success=task_success, name="tools")
 
 
@@ -104,8 +106,9 @@ def build_suite(spec: Any) -> Suite:
     Args:
         spec: a Suite; an expression; a component, its class, or a function that returns one of these; or text:
             the name of a suite ("search"), of a component ("answer_em", "checklist:refund"), an expression
-            ("answer_em + Cap(0.2*retrieval_gain, -0.2, 0.2)"), or a TOML file with a table [reward]; or such a
-            table (`config.RewardConfig`).
+            ("answer_em + Cap(0.2*retrieval_gain, -0.2, 0.2)"), a TOML file with a table [reward], or one's own
+            ("my_rewards:brief", "my_rewards.py:brief", see `agentgym.named`); or such a table
+            (`config.RewardConfig`), or a Checklist.
 
     The outcome of a suite that does not name its own is answer_em if the expression holds it, else the first
     trajectory component that can reach 1 and is no more than that, else answer_em.
@@ -122,7 +125,7 @@ def build_suite(spec: Any) -> Suite:
         return _suite_of_text(spec.strip())
     if isinstance(spec, Mapping):
         return _suite_of_reward(read_reward(spec))
-    if isinstance(spec, type) and issubclass(spec, Component):
+    if isinstance(spec, Checklist) or (isinstance(spec, type) and issubclass(spec, Component)):
         return build_suite(as_component(spec, "reward"))
     if callable(spec):
         try:
@@ -155,13 +158,15 @@ def _suite_of_text(text: str) -> Suite:
         return build_suite(hooks.SUITES.resolve(text))
     if text.endswith(".toml"):
         return _suite_of_reward(read_file(Path(text)))
-    if any(character in text for character in "+*( "):
+    if is_own(text) and (not is_expression(text) or Path(text.rpartition(":")[0]).is_file()):
+        return build_suite(named_object(text, "reward", (*hooks.SUITES.names(), *hooks.COMPONENTS.names())))
+    if is_expression(text):
         expression = parse_expression(text, component_named)
         return Suite(expression, success=_default_outcome(expression), name=text)
     if text.partition(":")[0] not in hooks.COMPONENTS:
         names = (*hooks.SUITES.names(), *hooks.COMPONENTS.names())
         raise NotRegisteredError(
-            f"no reward is called {text!r}{suggestion(text, names)}; suites: {', '.join(hooks.SUITES.names())};"
+            f"no reward is called {text!r}{suggestion(text, names)}; one of your own is MODULE:NAME or FILE.py:NAME; suites: {', '.join(hooks.SUITES.names())};"
             f" components: {', '.join(hooks.COMPONENTS.names())}"
         )
     component = component_named(text)

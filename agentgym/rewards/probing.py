@@ -1,14 +1,18 @@
 """Probing: how likely the gold answer would be if the policy had to answer now, in its own conversation."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from agentgym.rewards.information import InformationGain, Means
+from agentgym.rewards.component import EntropyScorer, Scorer
+from agentgym.rewards.information import InformationGain, Means, Plan
 from agentgym.rewards.probability import spoken_context
 from agentgym.types import Message, Score, Trajectory
 
 BEFORE, AFTER = "potential.before", "potential.after"
 """Parts of a score: the potential on both sides of its turn."""
+ACCURACY, CONFIDENCE = "probe.accuracy", "probe.confidence"
+"""Parts of a score: what a probe after the turn says, where the scorer gives entropies."""
 
 
 class StepPotential(InformationGain):
@@ -19,6 +23,9 @@ class StepPotential(InformationGain):
     far an episode has come rather than a reward to train on without an outcome beside it; with weight 0 it is measured
     only, for the recipes that read potentials (`credit.options.component = "step_potential"`). The turn that answers
     changes nothing.
+
+    Where the scorer gives entropies (hf: policies do), two further numbers are stored beside the score, for the recipe
+    `spae`: accuracy, the mean probability of the best gold answer's tokens, and confidence, exp(-mean entropy) along it.
 
     Source: SPAE (step potentials by probing), with the probability alone in the place of its accuracy and confidence.
     Deviations: teacher-forced gold answers in the place of sampled ones; the aliases of information_gain.
@@ -31,6 +38,20 @@ class StepPotential(InformationGain):
         """Set how the dialect opens and closes an answer."""
         super().__init__(prefix, suffix)
 
+    def _ask(
+        self, service: Scorer, contexts: Sequence[Any], targets: Sequence[str]
+    ) -> tuple[list[list[float]], list[list[float]]]:
+        if isinstance(service, EntropyScorer):
+            return service.score_with_entropies(contexts, self.prefix, targets, self.suffix)
+        return super()._ask(service, contexts, targets)
+
+    def _more(self, plan: Plan, context: int) -> dict[str, float]:
+        if not plan.entropies:
+            return {}
+        pairs = zip(plan.results[context], plan.entropies[context], strict=True)
+        accuracy, confidence = max((probe(*pair) for pair in pairs if pair[0]), default=(math.nan, math.nan))
+        return {ACCURACY: accuracy, CONFIDENCE: confidence} if math.isfinite(accuracy + confidence) else {}
+
     def contexts(self, trajectory: Trajectory) -> Iterator[tuple[Message, ...] | None]:
         """Yield the conversation after each turn that was answered."""
         for k, turn in enumerate(trajectory.turns):
@@ -42,6 +63,23 @@ class StepPotential(InformationGain):
             return score
         potentials = {BEFORE: self._potential(before), AFTER: self._potential(after)}
         return Score(score.scope, score.raw, reason=score.reason, parts={**parts, **potentials}, evidence=evidence)
+
+
+def probe(logprobs: Sequence[float], entropies: Sequence[float]) -> tuple[float, float]:
+    """Return accuracy, the mean probability of a target's tokens, and confidence, exp(-mean entropy), both in [0, 1].
+
+    Source: SPAE's two signals. Deviation: entropies along the gold answer in the place of sampled continuations.
+    """
+    accuracy = sum(math.exp(min(x, 0.0)) for x in logprobs) / len(logprobs)
+    return accuracy, math.exp(-max(sum(entropies) / len(entropies), 0.0))
+
+
+def probes(trajectory: Trajectory, name: str) -> list[tuple[float, float]] | None:
+    """Return accuracy and confidence after each own turn, from a probing component's scores: [K]; None without."""
+    found: list[Any] = [turn.scores.get(name) for turn in trajectory.own_turns]
+    if any(score is None or not score.valid or CONFIDENCE not in score.parts for score in found):
+        return None
+    return [(score.parts[ACCURACY], score.parts[CONFIDENCE]) for score in found]
 
 
 def potentials(trajectory: Trajectory, name: str) -> list[float] | None:

@@ -110,7 +110,7 @@ class Program:
         memory = [step.memory() for step in self.turn.steps]
         return Running(memory, [0.0] * len(self.turn.leaves), {i: [] for i in self._late})
 
-    def run_turn(self, raws: Sequence[float], running: Running, last: bool = False) -> list[float]:
+    def run_turn(self, raws: Sequence[float], running: Running, last: bool) -> list[float]:
         """Return the contribution of each turn leaf.
 
         Args:
@@ -134,7 +134,7 @@ class Program:
         return values
 
     def run_trajectory(
-        self, raws: Sequence[float | None], running: Running, normed: Mapping[int, float] | None = None
+        self, raws: Sequence[float | None], running: Running, normed: Mapping[int, float]
     ) -> list[float]:
         """Return the contribution of each trajectory leaf.
 
@@ -143,7 +143,7 @@ class Program:
             running: what the turns left.
             normed: raw values over their maximum in the group, by index of the component; those that are missing wait.
         """
-        values = [self._end_value(leaf, raws, running, normed or {}) for leaf in self.trajectory.leaves]
+        values = [self._end_value(leaf, raws, running, normed) for leaf in self.trajectory.leaves]
         for step in self.trajectory.steps:
             if step.kind in ("cap", "clip"):
                 clip(values, step)

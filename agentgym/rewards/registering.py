@@ -1,10 +1,13 @@
 """Components by name, and components from plain functions."""
 
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
 from agentgym import hooks
 from agentgym.errors import ConfigError, suggestion
+from agentgym.named import is_object_name, named_object
+from agentgym.rewards.checklist import Checklist
 from agentgym.rewards.component import Component, EpisodeView, Supply
 from agentgym.types import Scope, Score
 
@@ -125,10 +128,14 @@ def _check_options(scope: Any, range: Any, supply: Any) -> None:
 def component_named(name: str) -> Component:
     """Return the registered component of a name; "kind:argument" calls what is registered as kind with the argument.
 
+    "MODULE:NAME" and "FILE.py:NAME" name one that lies there (`agentgym.named`).
+
     Raises:
         NotRegisteredError: Nobody registered it (the message suggests the nearest name).
-        ConfigError: What is registered is no component.
+        ConfigError: What is registered, or lies there, is no component.
     """
+    if is_own(name):
+        return as_component(named_object(name, "component", hooks.COMPONENTS.names()), f"component {name!r}")
     kind, colon, argument = name.partition(":")
     target = hooks.COMPONENTS.resolve(kind)
     if colon:
@@ -136,8 +143,20 @@ def component_named(name: str) -> Component:
     return as_component(target, f"component {name!r}")
 
 
+def is_own(text: str) -> bool:
+    """Say whether a text names code ("my_rewards:brief"), not a registered kind and its argument ("checklist:refund")."""
+    return is_object_name(text) and text.partition(":")[0] not in hooks.COMPONENTS
+
+
 def as_component(target: Any, where: str) -> Component:
-    """Return a component from an instance, or from a class or function that makes one without arguments."""
+    """Return a component from an instance, from a class or function that makes one without arguments, or of a checklist."""
+    if isinstance(target, Checklist):
+        return hooks.COMPONENTS.resolve("checklist")(target)
+    if inspect.isfunction(target) and any(p.default is p.empty for p in inspect.signature(target).parameters.values()):
+        raise ConfigError(
+            f"{where} is a plain function that takes arguments; to score with a function of the view, decorate it:"
+            " @agentgym.reward(scope='trajectory', range=(0, 1))"
+        )
     if not isinstance(target, Component) and callable(target):
         target = target()
     if not isinstance(target, Component):

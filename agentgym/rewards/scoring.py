@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agentgym.errors import AgentGymError
@@ -32,8 +32,6 @@ class SuiteState:
     """[turn components] sums of the raw values, for the ranges that bound a sum."""
     raw_sums: dict[str, float]
     """Sums of the raw values of retrospective components."""
-    clipped: dict[str, int] = field(default_factory=dict)
-    """How often a raw value left its component's declared range, by component."""
 
 
 class Scoring:
@@ -178,7 +176,6 @@ class Scoring:
             kept = min(max(after, lo), hi) - min(max(before, lo), hi)
         if abs(kept - raw) <= 1e-9:  # rounding of a sum is no fault
             return score if kept == raw else _rated(score, kept, score.reason)
-        state.clipped[component.name] = state.clipped.get(component.name, 0) + 1
         note = f"clipped from {raw:g} to the declared range {lo:g} .. {hi:g}"
         return _rated(score, kept, f"{score.reason}; {note}" if score.reason else note)
 

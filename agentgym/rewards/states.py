@@ -117,7 +117,7 @@ class StateAssert(_StateOutcome):
         """Refuse programs that cannot be imported."""
         for assertion in gold.assertions:
             if assertion.program:
-                import_function(assertion.program, "assertion")
+                import_function(assertion.program, "assertion", of_data=True)
         return ""
 
     def judge_state(self, view: EpisodeView) -> Score:
@@ -146,7 +146,7 @@ def already_hold(gold: Gold, state: JSON) -> list[str]:
 def _holds(assertion: Assertion, state: JSON) -> bool:
     if not assertion.program:
         return statement.holds(state, assertion.path, assertion.op, assertion.value)
-    program = import_function(assertion.program, "assertion")
+    program = import_function(assertion.program, "assertion", of_data=True)
     try:
         return bool(program(state))
     except Exception:  # noqa: BLE001 - the state lacks what the program looks for: the policy's doing, so it fails
