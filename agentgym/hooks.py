@@ -1,8 +1,11 @@
 """Every extension point on one page.
 
+Where a name of these registries is taken, "MODULE:NAME" or "FILE.py:NAME" is taken too (`agentgym.named`).
+
 A plugin is a distribution with an entry point in the group "agentgym.plugins" that names a module or a
 function; on loading it calls `add` of the registries below. AGENTGYM_PLUGINS limits which plugins load
-(comma-separated names; empty = none). Environments are registered with gymnasium itself.
+(comma-separated names; empty = none). Environments are registered with gymnasium itself. docs/registering.md has
+examples.
 
     from agentgym import hooks
     hooks.POLICIES.add("mine", "my_package.policy:MyPolicy")
@@ -85,7 +88,8 @@ for _module, _names in {
     "rubrics": ("e_grpo", "c_grpo", "trust_grpo", "atom_searcher"),
     "turns": ("igpo", "matchtir", "cm2", "gigpo", "empg"),
     "vector": ("mrn", "gdpo"),
-    "later": ("spae", "ppr", "prime", "rank_grpo", "ggpo", "prl", "p2s", "frozen", "discount_schedule"),
+    "later": ("ppr", "prime", "rank_grpo", "ggpo", "prl", "frozen", "discount_schedule"),
+    "probes": ("spae", "p2s"),
     "counterfactual": ("counterfactual",),
     "decoupled": ("drpo",),
     "newest": ("tips", "pica", "siop", "slate", "a2tgpo"),

@@ -103,6 +103,11 @@ def parse_json(text: str, where: str) -> JSON:
         raise DataError(f"{where}: holds a whole number of more than {digits} digits; write it as text") from error
 
 
+def id_text(value: JSON) -> JSON:
+    """Return an id as text: files number their rows and passages too, and 7 and "7" are the same there."""
+    return str(value) if type(value) is int else value
+
+
 def json_type(value: JSON) -> str:
     """Return what a JSON value is, in the words of an error message."""
     names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}

@@ -1,12 +1,12 @@
 """Names -> objects. A target is an object, or the string "module:attribute" that is imported on first look-up."""
 
-import importlib
 import os
 import warnings
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar, cast
 
-from agentgym.errors import MissingExtraError, NotRegisteredError, RegistrationError, suggestion
+from agentgym.errors import ConfigError, NotRegisteredError, RegistrationError, suggestion
+from agentgym.named import is_object_name, named_object
 
 T = TypeVar("T")
 
@@ -50,10 +50,11 @@ class Registry(Generic[T]):
         self._loaded.pop(name, None)
 
     def resolve(self, name: str) -> T:
-        """Return what is registered under `name`, importing it the first time.
+        """Return what is registered under `name`, importing it the first time; else what "MODULE:NAME" or "FILE.py:NAME" names.
 
         Raises:
             NotRegisteredError: nobody registered the name, plugins included.
+            ConfigError: it has the form of one's own code, and there is none (`agentgym.named`).
             RegistrationError: the target cannot be imported.
             MissingExtraError: its module needs an optional package.
         """
@@ -61,10 +62,12 @@ class Registry(Generic[T]):
             return self._loaded[name]
         if name not in self._targets:
             load_plugins()
+        if name not in self._targets and is_object_name(name):
+            return cast(T, named_object(name, self.kind, self._targets))
         if name not in self._targets:
             raise NotRegisteredError(
                 f"unknown {self.kind} {name!r}{suggestion(name, self._targets)}; "
-                f"{len(self._targets)} registered; list with `agentgym list {self.kind}`"
+                f"{len(self._targets)} registered; list with `agentgym list {self.kind}`, or name code of your own: MODULE:NAME"
             )
         target = self._targets[name]
         loaded = cast(T, self._load(name, target)) if isinstance(target, str) else target
@@ -86,16 +89,11 @@ class Registry(Generic[T]):
         return len(self._targets)
 
     def _load(self, name: str, target: str) -> object:
-        module_name, _, path = target.partition(":")
         try:
-            found: object = importlib.import_module(module_name)
-            for part in path.split("."):
-                found = getattr(found, part)
-        except MissingExtraError:
-            raise
-        except (ImportError, AttributeError) as error:
+            # What was registered lies where Python looks: a file of the working folder does not take its place.
+            return named_object(target, installed=not target.partition(":")[0].endswith(".py"))
+        except ConfigError as error:
             raise RegistrationError(f"{self.kind} {name!r}: cannot load {target!r}: {error}") from error
-        return found
 
 
 def load_plugins(*, again: bool = False) -> None:

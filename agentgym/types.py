@@ -6,12 +6,15 @@ Axis letters used in all array docs: B sequences, T tokens, G group, K turns.
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from agentgym.quick import quick
+
 Role = Literal["system", "user", "assistant", "tool"]
 Scope = Literal["turn", "trajectory"]
 JSON = Any
 """Anything that `json.dumps` writes without help: dict, list, str, int, finite float, bool, None."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Block:
     """One piece of a message: text, or a reference to an image."""
@@ -22,6 +25,7 @@ class Block:
     """For images: a path or data URI. Empty for text."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Message:
     """One message of a conversation, as a policy reads it."""
@@ -59,6 +63,7 @@ class ToolSpec:
     timeout_s: float | None = None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class ToolCall:
     """One parsed request of a policy."""
@@ -68,6 +73,7 @@ class ToolCall:
     id: str = ""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Passage:
     """One unit of text that a retriever returns."""
@@ -77,6 +83,7 @@ class Passage:
     text: str
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class DocRef:
     """A passage as it was shown to the policy in one tool result."""
@@ -92,6 +99,7 @@ class DocRef:
     """An earlier result of the same episode showed the same id."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class ToolResult:
     """What the environment answered to one call."""
@@ -110,6 +118,12 @@ class ToolResult:
     mutated: bool = False
     events: dict[str, JSON] = field(default_factory=dict)
     """What happened, for rewards alone: the policy never reads it. Kinds: `agentgym.rewards.events`."""
+
+    def showing(self, documents: tuple[DocRef, ...]) -> "ToolResult":
+        """Return the result with these documents."""
+        return ToolResult(
+            self.call_id, self.name, self.ok, self.data, self.code, self.error, documents, self.truncated, self.mutated, self.events
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +145,7 @@ class Completion:
     """All ids that the sampler conditioned on; the ledger checks them and they are not kept."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Score:
     """What one component says at one place."""
@@ -162,6 +177,7 @@ class Change:
     removed: bool = False
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One completion and what the environment answered: one `step`."""
@@ -189,6 +205,13 @@ class Turn:
     entropies: tuple[float, ...] = ()
     thought: str = ""
     """The think block and the prose before the first call, as the dialect read them; nothing in it was run."""
+
+    def scored(self, scores: dict[str, Score], reward: float) -> "Turn":
+        """Return the turn with its scores and their sum; half the cost of `dataclasses.replace`, and every turn pays it."""
+        return Turn(
+            self.index, self.action, self.calls, self.results, self.error_code, self.error, self.messages, self.dropped_chars,
+            self.state_hash_before, self.state_hash_after, self.changes, scores, reward, self.entropies, self.thought,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

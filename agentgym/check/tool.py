@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from agentgym.check.episodes import environment
 from agentgym.check.result import CheckFailed, CheckResult, global_generators
 from agentgym.errors import ServiceError, ToolError
 from agentgym.seeding import stream
@@ -33,12 +34,25 @@ class _Bench:
     services: Mapping[str, Any]
 
 
+class _Lent(dict[str, Any]):
+    """Services that say what they lack in words of their own, so that it is not taken for a fault of the tool."""
+
+    def __missing__(self, name: str) -> Any:
+        raise _LacksError(name)
+
+
+class _LacksError(KeyError):
+    """A service that is not there."""
+
+
 def check_tool(
     tool: Any,
     *,
     calls: Sequence[Mapping[str, JSON]] = (),
     state: Mapping[str, JSON] | None = None,
     services: Mapping[str, Any] | None = None,
+    env_id: str = "",
+    **kwargs: Any,
 ) -> None:
     """Check a tool.
 
@@ -48,11 +62,14 @@ def check_tool(
             may fail with a ToolError.
         state: state of the episode that the calls meet.
         services: what the tool finds in `ctx.services`.
+        env_id: environment whose first task gives state and services, beside those given here: for tools that need a
+            world, e.g. its tables.
+        **kwargs: of `gym.make` for that environment.
 
     Raises:
         CheckFailed: With the first rule that does not hold.
     """
-    for result in iter_tool_checks(tool, calls=calls, state=state, services=services):
+    for result in iter_tool_checks(tool, calls=calls, state=state, services=services, env_id=env_id, **kwargs):
         if not result.passed:
             raise CheckFailed(f"{result.name}: {result.detail}")
 
@@ -63,6 +80,8 @@ def iter_tool_checks(
     calls: Sequence[Mapping[str, JSON]] = (),
     state: Mapping[str, JSON] | None = None,
     services: Mapping[str, Any] | None = None,
+    env_id: str = "",
+    **kwargs: Any,
 ) -> Iterator[CheckResult]:
     """Yield the result of every rule, one at a time; arguments as `check_tool`."""
     if not isinstance(tool, Tool):
@@ -70,7 +89,17 @@ def iter_tool_checks(
         yield CheckResult(f"{getattr(tool, '__name__', 'tool')}: is a tool", False, detail)
         return
     given = tuple(dict(c) for c in calls)
-    bench = _Bench(tool, given or (example(tool.spec.parameters),), dict(state or {}), dict(services or {}))
+    state, services = dict(state or {}), dict(services or {})
+    if env_id:
+        env = environment(env_id, **kwargs)
+        env.reset(seed=0)
+        state, services = {**env.initial_state(env.task), **state}, {**env.services(env.task), **services}
+    bench = _Bench(tool, given or (example(tool.spec.parameters),), state, _Lent(services))
+    if missing := _missing(bench):
+        lack = f"{env_id} does not lend; name an environment that does" if env_id else "an environment lends; name one"
+        detail = f"it asks for ctx.services[{missing!r}], which {lack}, e.g. --env-id ToolCalls-v0 --world 'shop?seed=0' (in Python: env_id=, or services=)"
+        yield CheckResult(f"{tool.name}: its services are there", False, detail)
+        return
     for rule, check in RULES.items():
         try:
             problem = check(bench, bool(given))
@@ -207,15 +236,26 @@ RULES: dict[str, Callable[[_Bench, bool], str]] = {
 # ---- inside
 
 
+def _missing(bench: _Bench) -> str:
+    """Return the service that a call asked for and did not find; empty for none."""
+    lacks: list[Exception] = []
+    for arguments in bench.calls:
+        with contextlib.suppress(ServiceError):  # one that is there and fails is a finding of its own
+            _run_with_state(bench, arguments, lacks)
+    return next((str(error.args[0]) for error in lacks if isinstance(error, _LacksError)), "")
+
+
 def _run(bench: _Bench, arguments: Mapping[str, JSON]) -> tuple[ToolResult, str]:
     result, raised, _ = _run_with_state(bench, arguments)
     return result, raised
 
 
-def _run_with_state(bench: _Bench, arguments: Mapping[str, JSON]) -> tuple[ToolResult, str, dict[str, JSON]]:
+def _run_with_state(
+    bench: _Bench, arguments: Mapping[str, JSON], errors: list[Exception] | None = None
+) -> tuple[ToolResult, str, dict[str, JSON]]:
     """Return the result, the exception of another kind than ToolError that the tool raised, and the state after."""
     raised: list[str] = []
-    watched = _watched(bench.tool, raised)
+    watched = _watched(bench.tool, raised, [] if errors is None else errors)
     ctx = ToolContext(copy_state(bench.state), stream(0, "check tool"), bench.services, "check", 0)
     call = ToolCall(bench.tool.name, dict(arguments), "check")
     with contextlib.redirect_stdout(io.StringIO()):
@@ -225,12 +265,13 @@ def _run_with_state(bench: _Bench, arguments: Mapping[str, JSON]) -> tuple[ToolR
     return result, raised[0] if raised else "", ctx.state
 
 
-def _watched(tool: Tool, raised: list[str]) -> Tool:
+def _watched(tool: Tool, raised: list[str], errors: list[Exception]) -> Tool:
     """Return the tool with a function that notes what it raises beside ToolError."""
 
     def note(error: Exception) -> None:
         if not isinstance(error, (ToolError, ServiceError)):
             raised.append(f"{type(error).__name__}: {error}"[:200])
+            errors.append(error)
 
     def plain(**keywords: Any) -> Any:
         try:

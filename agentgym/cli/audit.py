@@ -3,10 +3,10 @@
 import argparse
 import json
 import sys
-from pathlib import Path
 
 from agentgym.cli.options import add_env_arguments, check_env_id, env_kwargs, existing_path
 from agentgym.cli.parser import whole_number
+from agentgym.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,17 +17,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", type=existing_path, help="folder of a training run: was the environment learned?")
     parser.add_argument("--steps", type=whole_number(2), default=300, help="training steps within which success must rise")
     parser.add_argument("--all", action="store_true", help="list passed checks too")
-    parser.add_argument("--logs", type=existing_path, metavar="FILE", help="audit recorded trajectories instead of playing")
+    parser.add_argument("--logs", type=existing_path, metavar="PATH", help="audit a run folder or a file of trajectories instead of playing")
     parser.add_argument("--format", default="agentgym", help="format of --logs: agentgym, atif, chat, search_r1, cm2")
 
 
 def run(args: argparse.Namespace) -> int:
     """Audit; exit code 1 if a check failed, or if log and reward differ."""
+    if args.logs is not None and args.env is not None:
+        raise ConfigError(f"audit: give {args.env} to be played, or --logs {args.logs} to be read, not both")
     if args.logs is not None:
         return _logs(args)
     if args.env is None:
-        from agentgym.errors import ConfigError
-
         raise ConfigError("audit: name an environment, e.g. `agentgym audit SearchQA-v0 --reward search`, or give --logs FILE")
     from agentgym.audit import AuditConfig, audit_env
     from agentgym.audit.tables import lines
@@ -52,7 +52,7 @@ def _logs(args: argparse.Namespace) -> int:
     from agentgym.rollout.logs import read_logs, with_gold
     from agentgym.worlds.readers import read_tasks
 
-    records = read_logs(Path(args.logs), args.format)
+    records = read_logs(args.logs, args.format)
     if args.tasks:
         records = with_gold(records, read_tasks(args.tasks).split("all"))
     report = audit_logs(records, build_suite(args.reward or "answer_em"))

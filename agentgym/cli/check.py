@@ -4,10 +4,9 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-from agentgym.cli.options import add_env_arguments, check_env_id, env_kwargs, named_object
+from agentgym.cli.options import add_env_arguments, check_env_id, env_kwargs, existing_path
 from agentgym.errors import ConfigError
 
 KINDS = ("reward", "tool")
@@ -20,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "name", nargs="?", metavar="NAME",
         help="in the place of ENV: `reward NAME | EXPRESSION | MODULE:NAME` or `tool MODULE:NAME`",
     )  # fmt: skip
-    parser.add_argument("--env-id", help="reward: environment whose oracle plays the episodes (default: the first that fits)")
-    parser.add_argument("--records", type=Path, help="reward: check on these trajectories (JSON lines)")
+    parser.add_argument("--env-id", help="reward: environment whose oracle plays the episodes (default: the first that fits); tool: whose first task gives state and services")
+    parser.add_argument("--records", type=existing_path, help="reward: check on these trajectories (JSON lines, or a run folder)")
     parser.add_argument("--call", action="append", default=[], metavar="JSON", help="tool: arguments of a call that must work")
     parser.add_argument("--state", default="{}", metavar="JSON", help="tool: state of the episode that the calls meet")
 
@@ -39,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _checks(args: argparse.Namespace) -> Iterable[Any]:
+    from agentgym import hooks
     from agentgym.check import iter_checks, iter_tool_checks
 
     if args.env not in KINDS:
@@ -50,23 +50,28 @@ def _checks(args: argparse.Namespace) -> Iterable[Any]:
         raise ConfigError(f"check {args.env}: say which, e.g. `agentgym check {'reward answer_em' if args.env == 'reward' else 'tool my_tools:refund'}`")
     if args.env == "tool":
         calls = [_object(text, "--call") for text in args.call]
-        return iter_tool_checks(named_object(args.name), calls=calls, state=_object(args.state, "--state"))
+        env_id = args.env_id or ("ToolCalls-v0" if args.world else "")
+        if env_id:
+            check_env_id(env_id)
+        state = _object(args.state, "--state")
+        found, options = hooks.TOOLS.resolve(args.name), {"calls": calls, "state": state, "env_id": env_id, **env_kwargs(args)}
+        tools = found if isinstance(found, list | tuple) else [found]
+        return (result for tool in tools for result in iter_tool_checks(tool, **options))
     return _reward_checks(args)
 
 
 def _reward_checks(args: argparse.Namespace) -> Iterable[Any]:
     """Check a reward on records, on the environment named, or on the first whose tasks it can score."""
-    from agentgym import hooks
     from agentgym.check import iter_reward_checks
     from agentgym.check.episodes import fits
     from agentgym.envs import ENVIRONMENTS
-    from agentgym.rollout import read_trajectories
+    from agentgym.named import named_object
+    from agentgym.rewards.registering import is_own
+    from agentgym.rollout.logs import read_logs
 
-    text, kind = args.name, args.name.partition(":")[0]
-    own = ":" in text and kind not in hooks.COMPONENTS and not any(c in text for c in "+*( ")
-    reward: Any = named_object(text) if own else text
+    reward: Any = named_object(args.name, "reward") if is_own(args.name) else args.name
     if args.records is not None:
-        return iter_reward_checks(reward, records=list(read_trajectories(args.records)))
+        return iter_reward_checks(reward, records=list(read_logs(args.records)))
     kwargs = env_kwargs(args)
     if args.env_id is not None:
         check_env_id(args.env_id)

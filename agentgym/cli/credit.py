@@ -29,20 +29,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print advantages per turn and diagnostics; all trajectories of the file are one batch."""
     from agentgym import config as configs
-    from agentgym import hooks
     from agentgym.credit import CreditConfig, advantages, recipe_of
     from agentgym.credit.diagnostics import by_component, by_turn, grouped
     from agentgym.credit.forecast import forecast
     from agentgym.credit.scales import Scales
+    from agentgym.rollout.logs import read_logs
 
     recipe_given = [f'recipe="{args.recipe}"'] if args.recipe else []
     # Settings of another recipe than the run's would be settings of nothing.
     of_run = [] if args.recipe else _settings_of_run(args.path)
     config = configs.load(CreditConfig, None, [*of_run, *recipe_given, *args.credit])
-    path = args.path / "trajectories.jsonl" if args.path.is_dir() and args.format == "agentgym" else args.path
-    trajectories = list(islice(hooks.TRAJECTORY_FORMATS.resolve(args.format)(path), args.first))
-    if not trajectories:
-        raise DataError(f"{path}: holds no trajectory")
+    trajectories = list(islice(read_logs(args.path, args.format), args.first))
     groups = grouped(trajectories)
     result, recipe = advantages(config, groups), recipe_of(config)
     turns = by_turn(recipe, result.arrays, Scales.start(config))
@@ -50,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     notes = _notes(config.recipe, trajectories, result.metrics)
     if args.json:
         document = {
-            "path": str(path), "format": args.format, "credit": asdict(config), "recipe": recipe.describe(),
+            "path": str(args.path), "format": args.format, "credit": asdict(config), "recipe": recipe.describe(),
             "n_trajectories": len(trajectories), "metrics": result.metrics, "scales": result.scales,
             "by_turn": [asdict(t) for t in turns], "by_component": [asdict(c) for c in components],
             "forecast": asdict(told), "notes": notes,
@@ -60,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     from agentgym.view.credit_table import advantage_lines, component_table, turn_table
 
-    sys.stdout.write(f"{path}: {len(trajectories)} trajectories in {len(groups)} groups\n\n{recipe.describe()}\n\n")
+    sys.stdout.write(f"{args.path}: {len(trajectories)} trajectories in {len(groups)} groups\n\n{recipe.describe()}\n\n")
     sys.stdout.write(f"{turn_table(turns)}\n{component_table(components)}\n{told.sentence}\n\n")
     if args.limit:
         sys.stdout.write(advantage_lines(groups, result.advantages, args.limit))

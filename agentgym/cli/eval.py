@@ -154,10 +154,16 @@ def _name(path: Path) -> str:
 
 
 def _contents(kwargs: Mapping[str, Any]) -> dict[str, str]:
-    """Return checksums of question file and index, so that an evaluation does not resume over other ones."""
+    """Return checksums of question file, index, and reward and tools of one's own: no evaluation resumes over other ones."""
+    from agentgym.named import source_file
     from agentgym.retrieval.manifest import NAME
 
     found = {}
+    for name in ("reward", "tools"):
+        given = kwargs.get(name, ())
+        files = (source_file(text) for text in ([given] if isinstance(given, str) else given) if isinstance(text, str))
+        if codes := [file.read_bytes() for file in files if file is not None and file.is_file()]:
+            found[name] = hashlib.sha256(b"".join(codes)).hexdigest()
     for name in ("tasks", "index"):
         path = Path(str(kwargs[name])) if name in kwargs else None
         if path is not None and path.is_dir():  # an index: its manifest holds the checksums of all files

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentgym.atomic import write_text
 from agentgym.cli.options import existing_path
+from agentgym.errors import ConfigError
 
 if TYPE_CHECKING:
     from agentgym.types import Trajectory
@@ -37,10 +38,9 @@ def run(args: argparse.Namespace) -> int:
     """Write one JSON line per trajectory, or a file each; gold is left out."""
     from agentgym.rollout.logs import read_logs
 
-    path = args.trajectories
-    if args.source == "agentgym" and path.is_dir():
-        path /= "trajectories.jsonl"
-    chosen = (t for t in read_logs(path, args.source) if t.turns and (t.success or not args.only_success))
+    if args.out is not None and args.out.is_file() and not _is_export(args.out):
+        raise ConfigError(f"--out {args.out}: is there and holds something else than an export; name a new file")
+    chosen = (t for t in read_logs(args.trajectories, args.source) if t.turns and (t.success or not args.only_success))
     if args.format == "atif" and args.out is not None and (args.out.is_dir() or not args.out.suffix):
         written = _write_folder(args.out, chosen)
     else:
@@ -54,6 +54,17 @@ def run(args: argparse.Namespace) -> int:
     told = f"wrote {written} {WHAT[args.format]} to {args.out}"
     sys.stdout.write((json.dumps(message) if args.json else told) + "\n")
     return 0
+
+
+def _is_export(path: Path) -> bool:
+    """Whether a file may be written anew: it is empty, or begins as one that this command wrote."""
+    with path.open("rb") as file:
+        first = file.readline()
+    try:
+        body = json.loads(first) if first.strip() else {"messages": []}
+    except ValueError:
+        return False
+    return isinstance(body, dict) and ("messages" in body or str(body.get("schema_version", "")).startswith("ATIF"))
 
 
 def _written(trajectory: "Trajectory", format: str) -> dict[str, Any]:

@@ -7,14 +7,14 @@ import sys
 REGISTRIES = {
     "policies": "POLICIES", "rewards": "SUITES", "components": "COMPONENTS", "dialects": "DIALECTS",
     "retrievers": "RETRIEVERS", "worlds": "WORLDS", "judges": "JUDGES", "sandboxes": "SANDBOXES", "recipes": "RECIPES",
-    "trajectory-formats": "TRAJECTORY_FORMATS", "sinks": "SINKS",
+    "trajectory-formats": "TRAJECTORY_FORMATS", "sinks": "SINKS", "tools": "TOOLS", "checklists": "CHECKLISTS",
 }  # fmt: skip
 """Kinds by the name of their registry in `agentgym.hooks`."""
 KINDS = ("envs", *REGISTRIES)
 SINGULAR = {
     "env": "envs", "policy": "policies", "suite": "rewards", "component": "components", "dialect": "dialects",
     "retriever": "retrievers", "world": "worlds", "judge": "judges", "sandbox": "sandboxes", "recipe": "recipes",
-    "trajectory-format": "trajectory-formats", "sink": "sinks",
+    "trajectory-format": "trajectory-formats", "sink": "sinks", "tool": "tools", "checklist": "checklists",
 }  # fmt: skip
 """The registries' own names, which their messages use."""
 
@@ -42,5 +42,5 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps({k: list(v) for k, v in chosen.items()}) + "\n")
     else:
         for kind, items in chosen.items():
-            sys.stdout.write(f"{kind}: {', '.join(items)}\n")
+            sys.stdout.write(f"{kind}: {', '.join(items) or 'none; code of your own is named MODULE:NAME or FILE.py:NAME'}\n")
     return 0

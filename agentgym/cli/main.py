@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from agentgym.cli.parser import USAGE, Parser
@@ -41,6 +42,8 @@ def build_parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 fine, 1 a check failed, 2 usage, 3 missing extra, 130 interrupted."""
+    formatted = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_args, **_line: f"warning: {message}\n"  # for people: no place in our source
     try:
         code = _run(argv)
         sys.stdout.flush()
@@ -63,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:  # a path of the command line that cannot be read or written
         sys.stderr.write(f"error: {error.filename or 'input or output'}: {error.strerror or error}\n")
         return USAGE
+    finally:
+        warnings.formatwarning = formatted
 
 
 def _run(argv: Sequence[str] | None) -> int:

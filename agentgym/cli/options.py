@@ -4,12 +4,12 @@ import argparse
 import importlib
 import inspect
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from agentgym.cli.parser import whole_number
 from agentgym.errors import ConfigError, suggestion
+from agentgym.named import is_object_name
 
 
 def add_env_arguments(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
@@ -18,11 +18,13 @@ def add_env_arguments(parser: argparse.ArgumentParser, *, optional: bool = False
     parser.add_argument("--world", help='world spec, e.g. "synthetic:natural?entities=1000&seed=0"')
     parser.add_argument("--tasks", type=existing_text, help="question file (JSON, JSON lines, .gz)")
     parser.add_argument("--index", type=existing_text, help="folder made by `agentgym index build`, or a file of passages")
-    parser.add_argument("--reward", help="preset or component name")
+    parser.add_argument(
+        "--reward", help="preset, component, expression, FILE.toml, or one of your own: MODULE:NAME or FILE.py:NAME"
+    )
     parser.add_argument("--dialect", choices=("tags", "json", "chat"), help="how a call is written; chat: native tool calls")
     parser.add_argument("--observation", choices=("full", "compact"), help="how results are shown")
     parser.add_argument("--split", help="which tasks to draw: train, dev or test of a synthetic world (default: train); question files have one")
-    parser.add_argument("--env-arg", action="append", default=[], metavar="KEY=JSON", help="further argument of gym.make")
+    parser.add_argument("--env-arg", action="append", default=[], metavar="KEY=JSON", help="further argument of gym.make, e.g. tools=my_tools.py:refund")
 
 
 def env_kwargs(args: argparse.Namespace) -> dict[str, Any]:
@@ -45,28 +47,6 @@ def key_values(items: list[str], flag: str) -> dict[str, Any]:
         except ValueError:
             parsed[key] = value
     return parsed
-
-
-def named_object(text: str) -> Any:
-    """Return what "MODULE:NAME" names, a module of the working folder included.
-
-    Raises:
-        ConfigError: The text is of another form, the module cannot be imported, or it has no such name.
-    """
-    module, colon, name = text.partition(":")
-    if not colon or not module or not name:
-        raise ConfigError(f"{text!r}: write MODULE:NAME, e.g. my_tools:refund")
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        found = importlib.import_module(module)
-    except ImportError as error:
-        raise ConfigError(f"{text!r}: the module {module!r} cannot be imported: {error}") from error
-    finally:
-        sys.path.remove(here)
-    if not hasattr(found, name):
-        raise ConfigError(f"{text!r}: the module {module!r} has no {name!r}{suggestion(name, vars(found))}")
-    return getattr(found, name)
 
 
 def check_env_id(env_id: str) -> None:
@@ -117,21 +97,30 @@ def make_policy(name: str, arguments: list[str] | dict[str, Any], seed: int | No
     """Return the policy of a registered id; "ID:VALUE" hands VALUE to its factory first.
 
     Args:
-        name: The id.
+        name: The id; or "MODULE:NAME" or "FILE.py:NAME" of a factory of one's own.
         arguments: Arguments of the factory, by name or as KEY=JSON texts.
         seed: The run's seed, for factories that take one (those that draw weights).
     """
     from agentgym import hooks
 
     kind, _, value = name.partition(":")
+    if is_object_name(name) and kind not in hooks.POLICIES:
+        kind, value = name, ""
     factory = hooks.POLICIES.resolve(kind)
+    if not callable(factory):
+        raise ConfigError(f"policy {name!r} is {type(factory).__name__}; name a class or function that makes a policy")
     options = dict(arguments) if isinstance(arguments, dict) else key_values(arguments, "--policy-arg")
     if seed is not None and "seed" in inspect.signature(factory).parameters:
         options.setdefault("seed", seed)
     try:
-        return factory(value, **options) if value else factory(**options)
+        made = factory(value, **options) if value else factory(**options)
     except TypeError as error:
         raise ConfigError(f"policy {name!r}: {error}; pass what it needs with --policy-arg KEY=VALUE") from error
+    lacks = [part for part in ("privileged", "served", "act", "release") if not hasattr(made, part)]
+    if lacks or not inspect.iscoroutinefunction(made.act):
+        what = f"has no {', '.join(lacks)}" if lacks else "has an `act` that is no `async def`"
+        raise ConfigError(f"policy {name!r} {what}; agentgym.rollout.policy.Policy says what a policy is")
+    return made
 
 
 def existing_path(text: str) -> Path:

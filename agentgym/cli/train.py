@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from agentgym import config as configs
-    from agentgym import schema
+    from agentgym import hooks, schema
 
     try:
         from agentgym.learn.run import Run, RunConfig, use_threads
@@ -52,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
         logging.getLogger(name).setLevel(logging.ERROR)
     use_threads(int(os.environ["OMP_NUM_THREADS"]))
     out = args.out or Path("runs") / f"{recipe.stem if recipe else 'search-tiny'}-seed{config.seed}"
+    for name in config.log_to:  # said before there is a run folder
+        hooks.SINKS.resolve(name)
     policy = make_policy(config.policy, config.policy_args, config.seed)
     printer = _Printer(args.quiet, config)
     run_ = Run(config, policy, make_policy(config.demonstrations.policy, []), out)

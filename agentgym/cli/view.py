@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     from itertools import islice
 
     from agentgym.errors import ConfigError
-    from agentgym.rollout import read_trajectories
+    from agentgym.rollout.logs import read_logs
     from agentgym.rollout.record import to_line, without_gold
     from agentgym.view import draw_curves, episode_text, write_report
 
@@ -54,8 +54,10 @@ def run(args: argparse.Namespace) -> int:
     if written:
         sys.stdout.write((json.dumps(written) if args.json else "\n".join(written.values())) + "\n")
         return 0
-    path = args.paths[0] / "trajectories.jsonl" if args.paths[0].is_dir() else args.paths[0]
-    chosen = (t for t in read_trajectories(path) if not (args.failed and t.success))
-    for trajectory in islice(chosen, args.limit):
+    shown = 0
+    chosen = (t for t in read_logs(args.paths[0]) if not (args.failed and t.success))
+    for shown, trajectory in enumerate(islice(chosen, args.limit), start=1):  # noqa: B007 (counted for what comes after)
         sys.stdout.write(to_line(without_gold(trajectory)) + "\n" if args.json else episode_text(trajectory))
+    if args.failed and not shown and args.limit:
+        sys.stderr.write("every episode is a success: --failed leaves none\n")
     return 0

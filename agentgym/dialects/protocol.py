@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from agentgym.errors import suggestion
+from agentgym.quick import quick
 from agentgym.sanitize import forged, sanitize, strip_end_tokens
 from agentgym.task import Limits
 from agentgym.types import Message, ToolCall, ToolSpec
@@ -30,6 +31,7 @@ _THINK, _THINK_END = "<think>", "</think>"
 _BRACKETS = "</|｜> \n\t"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Parsed:
     """One action, read. Either `calls` or `error_code` is filled."""

@@ -1,7 +1,6 @@
 """Judges without a model: rules over words, a function of one's own, and a table of verdicts for tests."""
 
 import hashlib
-import importlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -9,6 +8,7 @@ from dataclasses import replace
 from agentgym.errors import ConfigError
 from agentgym.judges.grounding import ground, locate
 from agentgym.judges.protocol import JudgeRequest, Verdict, abstention, decided
+from agentgym.named import named_object
 
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _WORD = re.compile(r"[^\W_]+(?:[.'-][^\W_]+)*")
@@ -159,24 +159,13 @@ def content_words(text: str) -> frozenset[str]:
     return frozenset(word for word in _WORD.findall(text.casefold()) if word not in _STOP)
 
 
-def import_function(name: str, where: str) -> Callable[..., ProgramResult]:
-    """Return the function that "module:function" names.
+def import_function(name: str, where: str, *, of_data: bool = False) -> Callable[..., ProgramResult]:
+    """Return the function that "module:function" or "file.py:function" names; `of_data`: an installed module's only.
 
     Raises:
         ConfigError: naming `where` and what is missing.
     """
-    module, colon, path = name.partition(":")
-    if not colon or not module or not path:
-        raise ConfigError(f"{where}: {name!r} must be 'module:function'")
-    try:
-        found: object = importlib.import_module(module)
-        for part in path.split("."):
-            found = getattr(found, part)
-    except Exception as error:  # a module of the user may fail in any way while it is imported
-        raise ConfigError(
-            f"{where}: program {name!r} cannot be imported: {type(error).__name__}: {error}; check that its module is"
-            " on the path and defines it"
-        ) from error
+    found = named_object(name, f"{where}: program", installed=of_data)
     if not callable(found):
         raise ConfigError(f"{where}: {name!r} is {type(found).__name__}, which cannot be called")
     return found  # pyright: ignore[reportReturnType]

@@ -88,7 +88,7 @@ class RunConfig(LearnConfig):
 
     env: str = "SearchQA-v0"
     env_args: dict[str, Any] = field(default_factory=lambda: dict(TINY_WORLD))
-    """[env_args] Arguments of gym.make."""
+    """[env_args] Arguments of gym.make. reward and tools may be code of one's own by name: "my_code.py:tools"."""
     reward: dict[str, Any] = field(default_factory=dict)
     """[reward] The reward in the place of the environment's own: outcome and terms, or an expression."""
     checklist: dict[str, Any] = field(default_factory=dict)

@@ -197,7 +197,8 @@ def _check_same(out: Path, before: Mapping[str, JSON], now: Mapping[str, JSON]) 
         if first.get(place) != second.get(place):
             room, name = place
             if room == "sha256":
-                raise ConfigError(f"{out} holds an evaluation with other contents of --{name} (another sha256); choose another --out")
+                option = OPTIONS.get(name, f"--env-arg {name}")
+                raise ConfigError(f"{out} holds an evaluation with other contents of {option} (another sha256); choose another --out")
             if room in ("policy_args", "judge"):
                 option = f"{OPTIONS[room]} {name}".rstrip()
             else:

@@ -22,6 +22,8 @@ from agentgym.rewards.declared import offered
 from agentgym.task import Gold, Task
 from agentgym.types import JSON, Trajectory
 
+OWN = "agentgym"
+"""Format of our own records."""
 EVENTS = "events"
 """Key of `Trajectory.info`: the kinds of events that a log of others can hold; absent: all that a reward needs."""
 
@@ -77,25 +79,35 @@ class LogScores:
 
 
 def read_logs(path: str | Path, format: str = "agentgym", **options: Any) -> Iterator[Trajectory]:
-    """Yield the trajectories of a log.
+    """Yield the trajectories of a log: the one reader of all commands.
 
     Args:
-        path: the file, or the folder where a format allows one.
+        path: the file, or the folder where a format allows one; of our own records also the run folder.
         format: a name of `hooks.TRAJECTORY_FORMATS`: agentgym, atif, chat, cm2, search_r1, or one of a plugin.
         options: further arguments of that reader.
 
     Raises:
         NotRegisteredError: unknown format; names the nearest.
-        DataError: a line that is not of the format; names file, line and key.
+        DataError: there is no trajectory, or a line that is not of the format; names file, line and key.
     """
     reader = hooks.TRAJECTORY_FORMATS.resolve(format)
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path}: no such file; give a log of format {format!r}")
+    if format == OWN and path.is_dir():
+        path /= "trajectories.jsonl"
     try:
-        return iter(reader(path, **options))
+        return _one_or_more(iter(reader(path, **options)), path, format)
     except TypeError as error:
         raise ConfigError(f"format {format!r}: {error}") from error
+
+
+def _one_or_more(records: Iterator[Trajectory], path: Path, format: str) -> Iterator[Trajectory]:
+    n = 0
+    for n, record in enumerate(records, start=1):  # noqa: B007 (counted for what comes after)
+        yield record
+    if not n:
+        raise DataError(f"{path}: holds no trajectory" + ("" if format == OWN else f" of format {format!r}"))
 
 
 def with_gold(trajectories: Iterable[Trajectory], tasks: Iterable[Task]) -> Iterator[Trajectory]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -55,22 +56,26 @@ def write_trajectories(path: Path, trajectories: Iterable[Trajectory]) -> None:
             file.write(to_line(trajectory) + "\n")
 
 
-def read_trajectories(path: Path) -> Iterator[Trajectory]:
-    """Yield the trajectories of a JSONL file (`.gz` too).
+def read_trajectories(path: str | Path) -> Iterator[Trajectory]:
+    """Yield the trajectories of a JSONL file (`.gz` too); none of an empty one, where `read_logs` raises.
 
-    A last line without its line end is what a running or killed writer left half-written: it is left out.
+    A last line without its line end is what a running or killed writer left half-written: it is left out, with a
+    UserWarning that names it.
 
     Raises:
         DataError: A line is no trajectory of this schema version; names file and line.
     """
+    path = Path(path)
     if not path.exists():
         raise DataError(f"{path}: no such file; give a trajectories.jsonl of a run or evaluation")
     rows = read_lines(path)
-    for number, line in rows:
+    for whole, (number, line) in enumerate(rows):
         try:
             record = _parse(line, f"{path}:{number}")
         except DataError:
             if next(rows, None) is None and not _line_ends(path):
+                told = f"{path}:{number}: the last line is cut (its writer was ended, or is still writing); it is left out"
+                warnings.warn(f"{told}, {whole} whole trajectories stand before it", UserWarning, stacklevel=2)
                 return
             raise
         yield record

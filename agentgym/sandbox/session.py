@@ -124,7 +124,8 @@ class LiveSession:
 
         Raises:
             ForkUnsupportedError: the backend cannot.
-            FileError: the files do not fit a second time into the session's disk.
+            FileError: the files do not fit a second time into the session's disk; or the Python state is lost, because
+                the process that holds it was killed or does not answer. Files stay, and the next fork works.
         """
         self._check()
         if not self._can_fork:
@@ -144,7 +145,11 @@ class LiveSession:
                 if not kept:
                     call.kill()
                     twin.close()
-                    raise FileError("the session's Python state could not be copied (its process does not answer)")
+                    self._forget_holder()
+                    raise FileError(
+                        "the session's Python state is lost: its process was killed, or does not answer when it is to be"
+                        " copied; the files are kept, and the session and forks of it go on with an empty state"
+                    )
             return twin
 
     # ---- files

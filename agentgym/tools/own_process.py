@@ -6,7 +6,6 @@ or print without end; what they print is dropped.
 """
 
 import contextlib
-import importlib
 import json
 import os
 import signal
@@ -19,6 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from agentgym.errors import RegistrationError, ServiceError, ToolError
+from agentgym.named import named_object, place_of
 from agentgym.seeding import stream
 from agentgym.tools.tool import CONTEXT, Tool, ToolContext
 from agentgym.tools.toolbox import plain_json
@@ -42,7 +42,7 @@ def isolated(item: Tool, *, timeout_s: float = 10.0, memory_mb: int = 0) -> Tool
     Raises:
         RegistrationError: the function cannot be found from another process.
     """
-    place = f"{item.fn.__module__}:{item.fn.__qualname__}"
+    place = place_of(item.fn)
     if item.is_async or "<" in place or item.fn.__module__ == "__main__":
         raise RegistrationError(f"isolated({item.name}): the function {place} must be a plain one at the top of a module")
     pool = _Pool(place, timeout_s, memory_mb)
@@ -179,10 +179,7 @@ def work() -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (int(memory_mb) << 20, int(memory_mb) << 20))
-    module, _, name = place.partition(":")
-    found: Any = importlib.import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part)
+    found: Any = named_object(place)
     item = found if isinstance(found, Tool) else None
     pid = os.getpid()
     while True:

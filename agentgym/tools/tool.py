@@ -15,6 +15,7 @@ from typing import Any, overload
 import numpy as np
 
 from agentgym.errors import RegistrationError
+from agentgym.quick import quick
 from agentgym.sanitize import RESERVED_NAMES
 from agentgym.tools.docstring import read_docstring
 from agentgym.tools.hints import Convert, HintError, plan
@@ -95,6 +96,7 @@ class ToolContext:
         self.state, self._rng = other.state, other._rng
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class ToolOutput:
     """A result that hands over documents beside its data."""

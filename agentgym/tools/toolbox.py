@@ -21,7 +21,8 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from agentgym.errors import ConfigError, RegistrationError, ServiceError, ToolError, suggestion
+from agentgym import hooks
+from agentgym.errors import ConfigError, NotRegisteredError, RegistrationError, ServiceError, ToolError, suggestion
 from agentgym.sanitize import sanitize
 from agentgym.task import Limits
 from agentgym.tools.tool import Tool, ToolContext, ToolOutput
@@ -37,14 +38,26 @@ _CLEANED_CHARS = 4_096
 _ENCODER, _DECODER = json.JSONEncoder(allow_nan=False), json.JSONDecoder()
 
 
-def only_tools(tools: Iterable[Any], where: str) -> tuple[Tool, ...]:
-    """Return what was given as tools. Raises ConfigError for something that `@tool` did not make."""
-    checked = tuple(tools)
-    for item in checked:
-        if not isinstance(item, Tool):
-            what = f"the function {item.__name__}" if callable(item) and hasattr(item, "__name__") else f"{item!r:.80}"
-            raise ConfigError(f"{where}: tools= holds {what}, which is no tool; decorate the function with @agentgym.tool")
-    return checked
+def only_tools(tools: Any, where: str) -> tuple[Tool, ...]:
+    """Return what was given as tools: each a Tool, the name of one, or a list of them.
+
+    A name is a registered one (`hooks.TOOLS`), or "MODULE:NAME" or "FILE.py:NAME" of a tool or of a list of tools.
+
+    Raises:
+        ConfigError: something that `@tool` did not make, or a name of nothing.
+    """
+    if isinstance(tools, Tool):
+        return (tools,)
+    if isinstance(tools, str):
+        try:
+            return only_tools(hooks.TOOLS.resolve(tools), where)
+        except NotRegisteredError as error:
+            form = "name one of your own by its place, MODULE:NAME or FILE.py:NAME"
+            raise ConfigError(f"{where}: tools= holds {tools!r:.80}, which is no tool{suggestion(tools, hooks.TOOLS.names())}; {form}") from error
+    if isinstance(tools, Iterable) and not isinstance(tools, Mapping):
+        return tuple(tool for item in tools for tool in only_tools(item, where))
+    what = f"the function {tools.__name__}" if callable(tools) and hasattr(tools, "__name__") else f"{tools!r:.80}"
+    raise ConfigError(f"{where}: tools= holds {what}, which is no tool; decorate the function with @agentgym.tool")
 
 
 class Toolbox:

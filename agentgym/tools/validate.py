@@ -9,6 +9,8 @@ from agentgym.toolspec import resolve, signature, type_words
 from agentgym.types import JSON, ToolSpec
 
 _MAX_DEPTH = 100
+_WORDS = frozenset({"type", "description", "title", "default"})
+"""Keywords of a schema that lets every value of its type pass."""
 _NOUNS = {
     "string": "a string", "integer": "an integer", "number": "a number", "boolean": "true or false",
     "null": "null", "array": "a list", "object": "an object",
@@ -42,6 +44,8 @@ class _Bad(Exception):  # noqa: N818 (never leaves this module)
 def _check(value: JSON, schema: JSON, root: dict[str, JSON], path: str, depth: int) -> JSON:
     if depth > _MAX_DEPTH:
         raise _Bad(f"{path!r} is nested too deep")
+    if value.__class__ is str and isinstance(schema, dict) and schema.get("type") == "string" and _WORDS.issuperset(schema):
+        return value  # most arguments are plain text
     if schema is False:
         raise _Bad(f"{path!r} is not allowed")
     schema = resolve(schema, root)

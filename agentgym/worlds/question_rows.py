@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from agentgym.errors import DataError, suggestion
-from agentgym.jsonl import json_type
+from agentgym.jsonl import id_text, json_type
 from agentgym.task import Answer, Entity, Gold, Task
 from agentgym.types import JSON, Passage
 
@@ -142,9 +142,7 @@ def _id(row: Row, where: str) -> str:
     if value is None:
         canonical = json.dumps(row, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return _text(value, "field 'id'", where)
+    return _text(id_text(value), "field 'id'", where)
 
 
 def _answers(row: Row, where: str) -> tuple[Answer, ...]:
@@ -175,7 +173,9 @@ def _answers(row: Row, where: str) -> tuple[Answer, ...]:
 def _documents(row: Row, where: str) -> tuple[tuple[str, ...], str]:
     """Return the gold documents and what they are."""
     if "gold_passages" in row:
-        ids = tuple(dict.fromkeys(_texts(row["gold_passages"], "field 'gold_passages'", where)))
+        given = row["gold_passages"]
+        given = [id_text(item) for item in given] if isinstance(given, list) else given
+        ids = tuple(dict.fromkeys(_texts(given, "field 'gold_passages'", where)))
         unit = "sentence" if row.get("source") in _SENTENCE_SOURCES else "passage"
         return ids, unit if ids else "none"
     support = [p for p in _list(row, "paragraphs", dict, where) if p.get("is_supporting")]

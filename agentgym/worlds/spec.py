@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from agentgym import hooks
 from agentgym.errors import ConfigError, suggestion
 
 Setting = Literal["natural", "closed"]
@@ -73,9 +74,10 @@ def split_key(text: str, allowed: Sequence[str]) -> tuple[Setting, dict[str, str
     head, _, query = text.partition("?")
     family, _, setting = head.partition(":")
     if family != "synthetic":
+        elsewhere = f"; {family!r} is a world of another environment, of tools" if family in hooks.WORLDS else suggestion(family, ("synthetic", *SETTINGS))
         raise ConfigError(
-            f"world {text!r}: the family {family!r} is not a synthetic world; write synthetic, synthetic:natural "
-            "or synthetic:closed" + suggestion(family, ("synthetic",))
+            f"world {text!r}: {family!r} is not known here; allowed: synthetic, synthetic:natural and synthetic:closed, with"
+            f" options, e.g. synthetic:natural?entities=1000&seed=0{elsewhere}"
         )
     setting = setting or "natural"
     if setting not in SETTINGS:

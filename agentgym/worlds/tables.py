@@ -38,8 +38,11 @@ class Tables:
         return self
 
     def __getitem__(self, table: str) -> Mapping[str, Row]:
-        """Return the rows of a table by id; read only."""
-        return self._rows[table]
+        """Return the rows of a table by id; read only. Raises KeyError, with the names there are."""
+        try:
+            return self._rows[table]
+        except KeyError:
+            raise KeyError(f"there is no table {table!r}; tables: {', '.join(self._rows)}") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._rows)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ from agentgym.retrieval.backends import check_name, open_corpus
 from agentgym.retrieval.client import is_address, remote_retriever
 from agentgym.sanitize import escape_reserved, shorten
 from agentgym.task import Limits, Task
-from agentgym.tools import Tool
+from agentgym.tools.toolbox import only_tools
 from agentgym.types import JSON, DocRef, Message, ToolCall, ToolResult
 
 LIMITS = Limits(max_turns=6, tool_budgets={"search": 4}, max_result_chars=2_400)
@@ -62,7 +62,7 @@ class SearchQAEnv(ToolEnv):
         limits: Limits | Mapping[str, Any] | None = None,
         split: str | None = None,
         k: int = 3,
-        tools: Sequence[Tool] = (),
+        tools: Any = (),
         render_mode: str | None = None,
     ) -> None:
         """Choose questions (`world` or `tasks`) and corpus (`index`, `retriever`, else the task's world).
@@ -73,13 +73,13 @@ class SearchQAEnv(ToolEnv):
             index: Folder made by `agentgym index build`, or a file of passages to index in memory.
             retriever: "bm25", "dense", "hybrid" or another registered name (`agentgym.retrieval.backends`), the address
                 of a server ("http://…"), or a Retriever to search instead of index and world.
-            reward: A preset, component name, expression or Suite.
+            reward: A preset, component name, expression or Suite, or the name of one's own ("my_rewards.py:brief").
             dialect: "tags" or "json".
             observation: "full" or "compact" (the same facts in few tokens).
             limits: Limits of an episode that a task does not set itself; a table changes some of the default ones.
             split: Where `reset` draws tasks from; the source's own default without it ("train", "all" for files).
             k: Passages per search unless the call says otherwise.
-            tools: Further tools beside search, open, find and answer.
+            tools: Further tools beside search, open, find and answer; by name too, e.g. "my_tools.py:lookup".
             render_mode: "ansi" or None.
 
         Raises:
@@ -104,7 +104,7 @@ class SearchQAEnv(ToolEnv):
         super().__init__(
             env_id="SearchQA-v0",
             source=open_source(world, tasks),
-            tools=(*search_tools(k), *tools),
+            tools=(*search_tools(k), *only_tools(tools, "SearchQA-v0")),
             reward=reward,
             dialect=dialect,
             observation=observation,

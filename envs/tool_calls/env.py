@@ -60,7 +60,7 @@ class ToolCallsEnv(ToolEnv):
         *,
         world: Any = None,
         tasks: Any = None,
-        tools: Sequence[Tool] = (),
+        tools: Any = (),
         simulate: Any = None,
         reward: Any = "tools",
         dialect: Any = "json",
@@ -75,10 +75,10 @@ class ToolCallsEnv(ToolEnv):
             world: A world by name with options ("shop?seed=0", "office?size=200", "drawn?worlds=64"), or a source of
                 tasks with domains.
             tasks: A file of tasks, a list of Task, or a TaskSource, in the place of the world's own.
-            tools: Further tools; one with the name of a world's tool takes its place.
+            tools: Further tools, by name too ("my_tools.py:refund"); one with the name of a world's tool takes its place.
             simulate: Settings of an endpoint (base_url, model, …): a model imitates the world's tools, which then change
                 no state; for reward="checklist".
-            reward: A preset, component name, expression or Suite.
+            reward: A preset, component name, expression or Suite, or the name of one's own ("my_rewards.py:brief").
             dialect: "json", "tags", or another registered one.
             observation: "full" or "compact" (the same facts in few tokens).
             limits: Limits of an episode that a task does not set itself; a table changes some of the default ones.

@@ -1,5 +1,6 @@
 """Where ToolCalls' tasks come from: worlds by name, files, lists; and the domains behind them, cached per process."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -12,6 +13,7 @@ from agentgym import hooks
 from agentgym.envs.tool_calls.domain import PLAIN, Domain, DomainSource
 from agentgym.envs.tool_calls.draft import Draft, build
 from agentgym.errors import ConfigError, suggestion
+from agentgym.named import is_object_name
 from agentgym.seeding import key_int, stream
 from agentgym.task import Limits, Task, TaskSource
 from agentgym.worlds.closed import split_of_seed
@@ -63,6 +65,8 @@ class Family:
     """Above 0: worlds are split by their seeds, and this many train worlds are meant where no seed is given."""
     limits: Limits | None = None
     """Of its tasks; None: those of the environment."""
+    unit: str = "people"
+    """What `size` counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,7 @@ class WorldTasks:
         """
         self.family, self.size = family, size or family.size
         if not family.min_size <= self.size <= family.max_size:
-            raise ConfigError(f"world {family.name!r}: size={self.size}; allowed: {family.min_size} to {family.max_size:,}")
+            raise ConfigError(f"world {family.name!r}: size={self.size} {family.unit}; allowed: {family.min_size} to {family.max_size:,} {family.unit}")
         if worlds and (not family.pool or seed is not None or not 1 <= worlds <= 1_000_000):
             raise ConfigError(
                 f"world {family.name!r}: worlds={worlds} names a pool of worlds (1 to 1,000,000), which "
@@ -191,7 +195,7 @@ def _starts(family: Family, world: WorldKey, split: str) -> Sequence[str]:
         return tuple(domain.starts)
     found = tuple(s for s in domain.starts if _split_of(s) == split)
     if not found:
-        raise ConfigError(f"world {family.name!r}: the split {split!r} is empty at this size; the smallest that works is {family.min_size}")
+        raise ConfigError(f"world {world.text}: the split {split!r} is empty at {world.size} {family.unit}{_larger(family, world, split)}")
     return found
 
 
@@ -217,7 +221,31 @@ def _task(family: Family, world: WorldKey, split: str, number: int) -> Task:
         if draft is not None:
             id_ = f"{world.text}#{split}.{number}"
             return build(domain, draft, id=id_, world=world.text, split=split, kind=kinds[kind], limits=family.limits)
-    raise ConfigError(f"world {world.text}: no start of the split {split!r} has a task of the kind {kinds[kind]!r}; give a larger size")
+    raise ConfigError(
+        f"world {world.text}: at {world.size} {family.unit} the split {split!r} has no task of the kind {kinds[kind]!r}"
+        f"{_larger(family, world, split)}"
+    )
+
+
+def _larger(family: Family, world: WorldKey, split: str) -> str:
+    """Return the advice to take the next size at which the split has tasks of every kind, or the kinds that it has."""
+    size, kinds, there = world.size, family.make(world.size, world.seed).kinds, _kinds_at(family, world.size, world.seed, split)
+    others = f", or keep the kinds that are there: kinds={','.join(there)}" if there else ""
+    for _ in range(TRIES):
+        size += max(1, size // 8)
+        if size > family.max_size:
+            break
+        if len(_kinds_at(family, size, world.seed, split)) == len(kinds):
+            return f"; size={size} has tasks of every kind{others}"
+    return f"; give another seed{others}"
+
+
+def _kinds_at(family: Family, size: int, seed: int, split: str) -> list[str]:
+    """Return the kinds of tasks that a split of a small world has."""
+    domain: DrawnDomain = family.make(size, seed)
+    starts = [s for s in domain.starts if family.pool or _split_of(s) == split][:TRIES]
+    rng = stream("kinds", family.name, size, seed, split)
+    return [k for k in domain.kinds if any(domain.draft(k, start, rng) is not None for start in starts)]
 
 
 # ---- worlds by name
@@ -226,17 +254,28 @@ def _task(family: Family, world: WorldKey, split: str, number: int) -> Task:
 def open_world(text: str) -> TaskSource:
     """Return the tasks of a world, e.g. "shop?seed=0", "office?size=200&kinds=move", "drawn?worlds=64".
 
-    A name that is not built in is looked up in `hooks.WORLDS` and called with the options, as texts.
+    A name that is not built in is looked up in `hooks.WORLDS` and called with the options, as texts; "MODULE:NAME" or
+    "FILE.py:NAME" is a Family, a TaskSource, or what is called with the options.
 
     Raises:
         ConfigError: Unknown name or option.
     """
     from_name, options = _split_text(text)
-    maker = hooks.WORLDS.resolve(from_name) if from_name in hooks.WORLDS else None
+    maker: Any = hooks.WORLDS.resolve(from_name) if from_name in hooks.WORLDS or is_object_name(from_name) else None
+    if isinstance(maker, TaskSource):
+        if options:
+            raise ConfigError(f"world {text!r}: {from_name} is a source of tasks, which takes no options")
+        return maker
     if maker is None:
         names = hooks.WORLDS.names()
         raise ConfigError(f"world {text!r}: {from_name!r} is not known; allowed: {', '.join(names)}{suggestion(from_name, names)}")
     if not isinstance(maker, Family):
+        if not callable(maker):
+            raise ConfigError(f"world {text!r}: {from_name} is {type(maker).__name__}; name a Family, a TaskSource, or a function that makes one")
+        try:
+            inspect.signature(maker).bind(**options)
+        except TypeError as error:
+            raise ConfigError(f"world {text!r}: {from_name} takes other options: {error}") from error
         return maker(**options)
     for name in options:
         if name not in _OPTIONS:
@@ -321,6 +360,8 @@ def domain_for(source: TaskSource, task: Task) -> Domain:
     if not task.world:
         return PLAIN
     name = _split_text(task.world)[0]
+    if isinstance(source, WorldTasks) and name == source.family.name:
+        return source.domain(task)
     if name not in hooks.WORLDS:
         raise ConfigError(f"task {task.id!r}: its world {task.world!r} is not known; allowed: {', '.join(hooks.WORLDS.names())}")
     family = hooks.WORLDS.resolve(name)

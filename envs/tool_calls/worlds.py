@@ -13,6 +13,6 @@ CLOSED_WORLDS = 256
 
 SHOP = Family("shop", shop, size=100)
 OFFICE = Family("office", office, size=60)
-LAB = Family("lab", lab, size=40, max_size=1_000)
+LAB = Family("lab", lab, size=40, max_size=1_000, unit="tables")
 DRAWN = Family("drawn", drawn, size=40, pool=DRAWN_WORLDS)
 CLOSED = Family("shop:closed", closed_shop, size=16, min_size=8, max_size=30, pool=CLOSED_WORLDS, limits=CLOSED_LIMITS)

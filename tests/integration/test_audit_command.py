@@ -56,6 +56,7 @@ def test_a_loose_match_fails_with_its_component(capsys: pytest.CaptureFixture[st
 def test_usage_errors_say_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys)[0] == 2
     assert "--logs FILE" in run(capsys)[2]
+    assert "not both" in run(capsys, "SearchQA-v0", "--logs", __file__)[2]
     code, _, err = run(capsys, "SerchQA-v0")
     assert code == 2
     assert "SearchQA-v0" in err

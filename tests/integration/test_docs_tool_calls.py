@@ -39,7 +39,7 @@ def test_the_blocks_of_the_page_run_in_order(tmp_path: Path, monkeypatch: pytest
             for line in body.strip().splitlines():
                 assert main(shlex.split(line)[1:]) == 0, line
         ran.append(kind)
-    assert ran.count("python") == 5
+    assert ran.count("python") == 6
     shown = capsys.readouterr().out
     assert "'note': 'call back'" in shown or '"note": "call back"' in shown
     assert "'value': 1.0" in shown or "'value': " in shown

@@ -1,10 +1,10 @@
 """Parse and render are inverse of each other; parsing survives any text in linear time."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from agentgym.dialects import ChatDialect, Dialect, JsonDialect, Parsed, TagsDialect
+from agentgym.dialects import ChatDialect, Dialect, JsonDialect, Parsed, TagsDialect, tags
 from agentgym.sanitize import RESERVED_NAMES, sanitize
 from agentgym.task import Limits
 from agentgym.types import ToolCall, ToolSpec
@@ -87,6 +87,21 @@ def test_parse_never_raises_and_is_either_calls_or_an_error(text: str, dialect: 
     assert bool(parsed.error) == bool(parsed.error_code)
     assert 0 <= parsed.dropped_chars <= len(text)
     (str(parsed.calls) + parsed.error).encode()
+
+
+PLAIN_PIECES = ("<search>", "</search>", "<answer>", "</answer>", "<think>x</think>", "<nop>", "</nop>", "<none>a</none>", " ", "\n", "a", ">", "/", "&lt;", "<", "=", "\u00a0")
+
+
+@settings(max_examples=600, deadline=None)
+@example("<search>a</search>", 1)
+@example("\n<answer></answer> ", 1)
+@given(st.lists(st.sampled_from(PLAIN_PIECES), max_size=6).map("".join), st.sampled_from([1, 4]))
+def test_the_short_way_through_plain_tags_reads_what_the_long_one_does(text: str, most: int):
+    specs, limits = (SEARCH, ANSWER, ToolSpec("nop", "", {"type": "object", "properties": {}})), Limits(max_calls_per_turn=most)
+    short = tags._plain(text, "thought", specs, limits)
+    if text in ("<search>a</search>", "\n<answer></answer> "):
+        assert short is not None
+    assert short in (None, tags._Scan(text, "thought", specs, limits).run())
 
 
 N = 40_000

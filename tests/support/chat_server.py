@@ -1,5 +1,6 @@
 """A real chat server on the loopback interface that misbehaves on purpose, one scripted reply a request."""
 
+import asyncio
 import json
 import socket
 import struct
@@ -84,6 +85,19 @@ def say(text: str | None, finish_reason: str = "stop", **choice: Any) -> Reply:
 
 def raw(body: bytes, status: int = 200, **headers: str) -> Reply:
     return lambda handler: handler.send(status, body, **headers)
+
+
+def waits(monkeypatch: Any) -> list[float]:
+    """Let the client's pauses pass at once; return the list that they are written into, in seconds."""
+    paused: list[float] = []
+    sleep = asyncio.sleep
+
+    async def pause(seconds: float) -> None:
+        paused.extend([seconds] if seconds else [])
+        await sleep(0)
+
+    monkeypatch.setattr("agentgym.endpoint.asyncio.sleep", pause)
+    return paused
 
 
 def slow(seconds: float, then: Reply) -> Reply:

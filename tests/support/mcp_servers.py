@@ -8,6 +8,9 @@ import os
 import sys
 import time
 
+AT_ONCE = 20
+"""Calls of the tool `wait` that must be there before one is answered."""
+
 
 def good(port: int = 0) -> None:
     import asyncio
@@ -19,7 +22,7 @@ def good(port: int = 0) -> None:
     number = {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}, "required": ["a", "b"]}
     text = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
     total = {"type": "object", "properties": {"result": {"type": "integer"}}, "required": ["result"]}
-    counted = {"n": 0}
+    counted, everybody = {"n": 0, "waiting": 0}, asyncio.Event()
 
     async def list_tools(ctx, params):
         tools = [
@@ -27,7 +30,7 @@ def good(port: int = 0) -> None:
             types.Tool(name="echo.twice", description="x" * 5_000, input_schema=text),
             types.Tool(name="fail", description="Always fails.", input_schema={"type": "object", "properties": {}}),
             types.Tool(name="count", description="Count calls.", input_schema={"type": "object"}),
-            types.Tool(name="wait", description="Wait.", input_schema={"type": "object"}),
+            types.Tool(name="wait", description="Wait until AT_ONCE calls wait.", input_schema={"type": "object"}),
             types.Tool(name="leave", description="End the server.", input_schema={"type": "object"}),
             types.Tool(name="secret", description="Show the environment.", input_schema={"type": "object"}),
         ]
@@ -50,7 +53,11 @@ def good(port: int = 0) -> None:
             counted["n"] += 1
             said = str(counted["n"])
         if params.name == "wait":
-            await asyncio.sleep(0.05)
+            counted["waiting"] += 1
+            if counted["waiting"] == AT_ONCE:
+                everybody.set()
+            await everybody.wait()
+            said = f"{counted['waiting']} at once"
         if params.name == "leave":
             os._exit(5)
         if params.name == "secret":

@@ -151,6 +151,41 @@ def test_bad_file_is_named(tmp_path: Path, text: str, message: str) -> None:
         config.load(Settings, path)
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    low: int = 1
+    high: int = 5
+    name: str = "x"
+
+    def __post_init__(self) -> None:
+        if self.low > self.high:
+            raise ConfigError(f"low = {self.low} is above high = {self.high}")
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        ("", ["low=9"], "override 'low=9': low = 9 is above high = 5"),
+        ("", ["name=y", "low=9", "name=z"], "override 'low=9': low = 9 is above high = 5"),
+        ("", ["low=3", "high=2"], "override 'high=2': low = 3 is above high = 2"),
+        ("low = 4", ["high=3"], "override 'high=3': low = 4 is above high = 3"),
+        ("low = 9", ["name=y"], "{path}: low = 9 is above high = 5"),
+        ("low = 9", ["high=7"], "override 'high=7': low = 9 is above high = 7"),
+        ("lwo = 9", ["low=9", "high=10"], "{path}: lwo: unknown key; did you mean 'low'"),
+    ],
+)
+def test_what_is_wrong_is_laid_at_the_override_or_the_file_that_brings_it(tmp_path: Path, text: str, overrides: list[str], message: str) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        config.load(Checked, path, overrides)
+    assert str(error.value).startswith(message.format(path=path))
+
+
+def test_overrides_that_mend_each_other_are_taken(tmp_path: Path) -> None:
+    assert config.load(Checked, None, ["low=9", "high=12"]) == Checked(9, 12)
+
+
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"b.toml: no such file"):
         config.load(Settings, tmp_path / "b.toml")

@@ -3,18 +3,19 @@
 import asyncio
 import json
 import time
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from agentgym.env import ToolEnv
-from agentgym.episode import Episode
+from agentgym.episode import Episode, canonical
 from agentgym.errors import ConfigError, EnvError, ServiceError, ToolError
 from agentgym.rewards import Component, EpisodeView, Gate, all_valid, answer_em
 from agentgym.task import Answer, Gold, Limits, Task
 from agentgym.tools import Tool, ToolContext, ToolOutput, tool
-from agentgym.types import JSON, Message, Passage, Score, ToolCall, ToolResult
+from agentgym.types import JSON, Change, DocRef, Message, Passage, Score, ToolCall, ToolResult
 
 TASKS = [Task(f"t{i}", f"Count to {i}.", Gold(answers=(Answer(str(i)),))) for i in range(1, 4)]
 
@@ -382,3 +383,25 @@ def test_infos_are_not_shared() -> None:
     _, second = env.reset(seed=0)
     assert second["limits"]["tool_budgets"] == {"add": 2}
     assert env.limits.tool_budgets == {"add": 2}
+
+
+def test_quick_copies_keep_every_field() -> None:
+    env = CountEnv([add, answer])
+    env.reset(seed=0)
+    env.step("<add>2</add>")
+    turn = replace(env.trajectory.turns[0], entropies=(0.5,), thought="so", dropped_chars=3, error="e", changes=(Change(("a",), 1),))
+    assert turn.scored({"x": Score("turn", 1.0)}, 2.5) == replace(turn, scores={"x": Score("turn", 1.0)}, reward=2.5)
+    result = replace(turn.results[0], code="E", error="e", truncated=True, mutated=True, events={"a": 1})
+    assert result.showing((DocRef("d", "t", "x"),)) == replace(result, documents=(DocRef("d", "t", "x"),))
+
+
+@pytest.mark.parametrize("value", ["ü\n", 1.5, [], {"b": [1, True, None, 1e300], "a": {"ß": "\u2028", "": -0.0}}, float("nan")])
+def test_canonical_json_is_that_of_the_standard_library(value: object) -> None:
+    assert canonical(value) == json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def test_a_state_that_holds_itself_is_refused_by_name() -> None:
+    state: dict[str, object] = {}
+    state["self"] = state
+    with pytest.raises(ValueError, match="Circular"):
+        canonical(state)

@@ -33,7 +33,7 @@ def test_unknown_name_says_what_to_do(no_plugins: None):
     with pytest.raises(NotRegisteredError) as error:
         names.resolve("tegs")
     assert str(error.value) == (
-        "unknown thing 'tegs'; did you mean 'tags'?; 1 registered; list with `agentgym list thing`"
+        "unknown thing 'tegs'; did you mean 'tags'?; 1 registered; list with `agentgym list thing`, or name code of your own: MODULE:NAME"
     )
     assert "tegs" not in names
     assert "tags" in names

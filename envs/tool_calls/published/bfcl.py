@@ -19,7 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from agentgym import schema, typed
+from agentgym import schema
 from agentgym.envs.tool_calls.domain import Domain
 from agentgym.envs.tool_calls.published import bfcl_tools as states
 from agentgym.envs.tool_calls.published.folder import Published, json_lines
@@ -206,7 +206,7 @@ class BfclTasks(Published):
                 except ToolError as error:
                     raise DataError(f"{self.folder}, {task.id}: the gold call {text!r} fails: {error}") from None
                 states.note(state, heard)
-                key = typed.digest(heard)
+                key = states.heard_key(heard)
                 wanted[key] = wanted.get(key, 0) + 1
             for name in scenario.classes:
                 state[name] = states.attributes(objects[name])

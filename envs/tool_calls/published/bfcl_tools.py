@@ -229,16 +229,22 @@ def read_result(text: str) -> JSON:
 # ---- what is compared at the end of each user turn
 
 
+def heard_key(text: str) -> str:
+    """Return the digest of a result, whatever the order of its keys: that of a restored episode may be another."""
+    return typed.digest(read_result(text))
+
+
 def note(state: dict[str, Any], text: str) -> None:
     """Count a result: its digest, and how often it was heard."""
-    heard, key = state["_heard"], typed.digest(text)
+    heard, key = state["_heard"], heard_key(text)
     heard[key] = heard.get(key, 0) + 1
     state["_made"] += 1
 
 
 def close_turn(state: dict[str, Any], classes: Sequence[str]) -> None:
     """Write down what a user turn ends with."""
-    heard = [f"{key}#{n}" for key, count in state["_heard"].items() for n in range(1, count + 1)]
+    # Sorted: a restored episode has the keys of its state in another order, and must write down the same.
+    heard = [f"{key}#{n}" for key, count in sorted(state["_heard"].items()) for n in range(1, count + 1)]
     state["turns"].append({"state": typed.digest({name: state[name] for name in classes}), "heard": heard, "calls": state["_made"]})
     state["_made"] = 0
 

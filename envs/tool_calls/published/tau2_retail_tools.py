@@ -19,6 +19,12 @@ OrderId = Annotated[str, "order id, with its #, e.g. #W0000000"]
 UserId = Annotated[str, "user id, e.g. sara_doe_496"]
 PaymentId = Annotated[str, "id of one of the user's payment methods, e.g. gift_card_0000000"]
 ItemIds = Annotated[list[str], "item ids; one that is meant twice stands twice"]
+Street = Annotated[str, "street and number"]
+Unit = Annotated[str, "suite or apartment; empty where there is none"]
+City = Annotated[str, "city"]
+State = Annotated[str, "state, in two letters, e.g. DC"]
+Country = Annotated[str, "country, e.g. USA"]
+Zip = Annotated[str, "zip code"]
 NewItemIds = Annotated[list[str], "new item ids, each in the place of the item that it replaces, of the same product"]
 
 
@@ -38,7 +44,9 @@ def find_user_id_by_email(email: Annotated[str, "e.g. someone@example.com"], ctx
 
 
 @tool
-def find_user_id_by_name_zip(first_name: str, last_name: str, zip: Annotated[str, "zip code"], ctx: ToolContext) -> str:
+def find_user_id_by_name_zip(
+    first_name: Annotated[str, "e.g. Sara"], last_name: Annotated[str, "e.g. Doe"], zip: Zip, ctx: ToolContext
+) -> str:
     """Find a user by name and zip code, where the e-mail address is not known."""
     for id_, user in _all(ctx, "users"):
         name = user["name"]
@@ -111,7 +119,7 @@ def exchange_delivered_order_items(
 
 @tool(mutates=True)
 def modify_pending_order_address(
-    order_id: OrderId, address1: str, address2: str, city: str, state: str, country: str, zip: str, ctx: ToolContext
+    order_id: OrderId, address1: Street, address2: Unit, city: City, state: State, country: Country, zip: Zip, ctx: ToolContext
 ) -> dict:
     """Change where a pending order goes, once the user has confirmed."""
     order = _need(ctx, "orders", order_id)
@@ -166,7 +174,7 @@ def modify_pending_order_payment(order_id: OrderId, payment_method_id: PaymentId
 
 @tool(mutates=True)
 def modify_user_address(
-    user_id: UserId, address1: str, address2: str, city: str, state: str, country: str, zip: str, ctx: ToolContext
+    user_id: UserId, address1: Street, address2: Unit, city: City, state: State, country: Country, zip: Zip, ctx: ToolContext
 ) -> dict:
     """Change the default address of a user, once the user has confirmed."""
     _need(ctx, "users", user_id)

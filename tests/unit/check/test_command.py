@@ -19,6 +19,12 @@ def eager(view):
 def second(text: str) -> str:
     """Return the second character."""
     return text[1]
+
+@agentgym.tool
+def orders_of(customer: str, ctx: agentgym.ToolContext) -> list:
+    """List the orders of a customer."""
+    from agentgym.envs.tool_calls import tables
+    return tables(ctx).where("orders", "customer_id", customer)
 '''
 
 
@@ -37,6 +43,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["reward", "trace_match", "--env-id", "SearchQA-v0", "--world", "synthetic:closed?worlds=4"], 1, ["trace_match: needs"]),
         (["tool", "checked_parts:second"], 1, ["second: hostile arguments get an answer"]),
         (["tool", "checked_parts:second", "--call", '{"text": "x"}'], 1, ["second: calls succeed"]),
+        (["tool", "checked_parts.py:orders_of"], 1, ["orders_of: its services are there"]),
+        (["tool", "checked_parts.py:orders_of", "--world", "shop?seed=0"], 0, []),
     ],
 )
 def test_findings_name_component_and_rule(

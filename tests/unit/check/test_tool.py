@@ -10,6 +10,8 @@ import pytest
 
 import agentgym
 from agentgym.check import CheckFailed, check_tool, iter_tool_checks
+from agentgym.envs.tool_calls import tables
+from agentgym.errors import ServiceError
 from agentgym.tools import Tool
 
 STATE = {"orders": {"#W23": {"status": "open", "amount": 12.5}}}
@@ -84,3 +86,46 @@ def test_arguments_are_made_up_where_none_are_given() -> None:
         return text
 
     check_tool(slow)
+
+
+def noting(table: str) -> Tool:
+    @agentgym.tool(mutates=True)
+    def add_note(order_id: str, note: str, ctx: agentgym.ToolContext) -> dict:
+        """Write a note on an order.  order_id: its id.  note: what to write."""
+        shop = tables(ctx)
+        shop.need(table, order_id, "order")
+        shop.change(table, order_id, {"note": note})
+        return {"id": order_id, "note": note}
+
+    return add_note
+
+
+def test_a_tool_of_a_world_is_checked_in_it() -> None:
+    check_tool(noting("orders"), env_id="ToolCalls-v0", world="shop?seed=0")
+    check_tool(noting("orders"), env_id="ToolCalls-v0", calls=[{"order_id": "W101", "note": "call back"}])
+    with pytest.raises(CheckFailed, match=r"calls succeed: .*there is no table 'ordres'; tables: customers"):
+        check_tool(noting("ordres"), env_id="ToolCalls-v0")
+
+
+@pytest.mark.parametrize(("env_id", "who"), [("", "an environment lends; name one, e.g. --env-id ToolCalls-v0"), ("SearchQA-v0", "SearchQA-v0 does not lend")])
+def test_a_service_that_is_not_there_is_named_and_is_no_fault_of_the_tool(env_id: str, who: str) -> None:
+    (result,) = iter_tool_checks(noting("orders"), env_id=env_id)
+    assert (result.name, result.passed) == ("add_note: its services are there", False)
+    assert f"it asks for ctx.services['tables'], which {who}" in result.detail
+
+    @agentgym.tool
+    def careful(text: str, ctx: agentgym.ToolContext) -> str:
+        """Repeat a text.  text: it."""
+        return f"{text[:10]} {ctx.services.get('tables')} {'corpus' in ctx.services}"
+
+    check_tool(careful)
+
+
+def test_a_service_that_is_there_and_fails_is_a_failed_call() -> None:
+    @agentgym.tool
+    def ask(text: str) -> str:
+        """Ask a service.  text: what."""
+        raise ServiceError("the service is down")
+
+    failed = {r.name: r.detail for r in iter_tool_checks(ask) if not r.passed}
+    assert "the service is down" in failed["ask: calls succeed"]

@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tool_players import WRONG, idlers, make, near_misses, oracle, plan, play
@@ -220,17 +222,48 @@ def test_one_environment_meets_tasks_with_different_tools() -> None:
         ("shop?seed=x", "not a whole number"),
         ("shop?seed=1&seed=2", "given twice"),
         ("shop?size", "has no value"),
-        ("shop?size=3", "20 to 1,000,000"),
+        ("shop?size=3", "size=3 people; allowed: 20 to 1,000,000 people"),
+        ("lab?size=3", "size=3 tables; allowed: 20 to 1,000 tables"),
         ("shop?worlds=3", "does not have"),
         ("drawn?seed=1&worlds=3", "without a seed"),
         ("shop?kinds=refund", "allowed: read, do"),
         ("shop:closed?size=31", "8 to 30"),
+        ("agentgym.envs.tool_calls.draft:build?x=1", "takes other options"),
+        ("agentgym.envs.tool_calls:TaskLst", "has no 'TaskLst'; did you mean 'TaskList'"),
+        ("agentgym.envs.tool_calls.tasks:TRIES", "is int; name a Family"),
         (5, "give a name"),
     ],
 )
 def test_a_world_that_is_none_is_refused_with_what_is_allowed(world: object, message: str) -> None:
     with pytest.raises(AgentGymError, match=message):
         make(world=world)
+
+
+@pytest.mark.parametrize(("world", "split"), [("shop?seed=0&size=24", "test"), ("office?seed=1&size=25", "dev")])
+def test_a_world_that_is_too_small_for_a_kind_says_what_is_large_enough(world: str, split: str) -> None:
+    def every(world: str) -> int:
+        return len(list(open_world(world).split(split)))
+
+    with pytest.raises(ConfigError, match=rf"at 2\d people the split '{split}' has no task of the kind '\w+'; size=\d+ has tasks of every kind") as error:
+        every(world)
+    said = str(error.value)
+    assert every(re.sub(r"size=\d+", re.findall(r"size=\d+", said)[-1], world)) > 0
+    assert every(f"{world}&{said[said.index('kinds=') :]}") > 0
+
+
+def test_a_world_of_ones_own_is_named_by_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "own_world_of_a_test.py"
+    path.write_text(
+        "from agentgym.envs.tool_calls import Family, TaskList\nfrom agentgym.envs.tool_calls.domains.shop import shop\n"
+        "from agentgym.envs.tool_calls.tasks import open_world\nbazaar = Family('bazaar', shop, size=30)\n"
+        "source = open_world('shop?size=30')\ndef made(seed='0'):\n    return open_world(f'shop?size=30&seed={seed}')\n"
+    )
+    for world in (f"{path}:bazaar?seed=2", f"{path}:source", f"{path}:made?seed=2"):
+        env = make(world=world)
+        for task in list(env.tasks())[:3]:
+            assert oracle(env, task).success, world
+    with pytest.raises(ConfigError, match="takes no options"):
+        make(world=f"{path}:source?seed=1")
 
 
 def test_a_world_of_one_seed_belongs_to_one_split() -> None:

@@ -97,9 +97,9 @@ def test_the_rule_judge_reads_words() -> None:
 def test_the_program_judge_asks_a_function_by_name() -> None:
     assert decide(ProgramJudge(lambda request: 0.5), ASK)[0].score == 0.5
     assert ProgramJudge("agentgym.judges.rules:content_words").id == "program:agentgym.judges.rules:content_words"
-    with pytest.raises(ConfigError, match=r"program 'no_such_module:f' cannot be imported: ModuleNotFoundError"):
+    with pytest.raises(ConfigError, match=r"program 'no_such_module:f': the module 'no_such_module' cannot be imported: none is installed"):
         ProgramJudge("no_such_module:f")
-    with pytest.raises(ConfigError, match="must be 'module:function'"):
+    with pytest.raises(ConfigError, match="write MODULE:NAME or FILE"):
         ProgramJudge("agentgym")
 
 

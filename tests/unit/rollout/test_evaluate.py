@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -117,7 +118,9 @@ def test_a_half_written_last_line_is_left_out_and_other_damage_is_named(pool, po
     lines = whole.splitlines(keepends=True)
     for cut in (1, 10, len(lines[2]) - 1):
         path.write_bytes(lines[0] + lines[1] + lines[2][:cut])
-        assert len(list(read_trajectories(path))) == (3 if cut == len(lines[2]) - 1 else 2)
+        lost = cut < len(lines[2]) - 1
+        with pytest.warns(UserWarning, match=r"t\.jsonl:3: the last line is cut .* 2 whole") if lost else nullcontext():
+            assert len(list(read_trajectories(path))) == (2 if lost else 3)
         with TrajectoryWriter(path) as writer:
             writer.write(group.trajectories[2])
         assert path.read_bytes() == whole
@@ -140,7 +143,7 @@ def test_packed_records_are_read(pool, policy, tmp_path: Path):
     (group,) = run_groups(pool, policy, _tasks(pool, 1), group_size=2, key=(5, 0))
     path = tmp_path / "t.jsonl.gz"
     path.write_bytes(gzip.compress("".join(to_line(t) + "\n" for t in group.trajectories).encode()))
-    assert list(read_trajectories(path)) == list(group.trajectories)
+    assert list(read_trajectories(path)) == list(read_trajectories(str(path))) == list(group.trajectories)
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(DataError, match=r"t\.jsonl\.gz"):
         list(read_trajectories(path))

@@ -91,7 +91,7 @@ def test_a_crash_in_a_component_names_it_and_keeps_its_type(pool, policy) -> Non
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"tools": ["x"]}, "tools= holds 'x', which is no tool; decorate"),
+        ({"tools": ["x"]}, "tools= holds 'x', which is no tool; name one of your own"),
         ({"tools": [len]}, "tools= holds the function len, which is no tool"),
         ({"reward": lambda view: 1.0}, "a function must take no argument"),
     ],

@@ -1,8 +1,8 @@
 """Sessions of both local backends: state, files, forks, limits, and what a program can do to its own session."""
 
 import threading
-import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -191,27 +191,40 @@ def test_seed_and_hashes_are_fixed(sandbox: Sandbox) -> None:
         ).value
 
 
-def test_calls_of_many_sessions_overlap(sandbox: Sandbox) -> None:
+@pytest.mark.parametrize("hook", ["before", "after_in_child"])
+def test_a_state_that_cannot_be_copied_is_given_up_once_and_said(sandbox: Sandbox, hook: str) -> None:
+    with sandbox.open() as session:
+        session.write("kept", "1")
+        session.run(f"import os\nx = 1\nos.register_at_fork({hook}=lambda: os._exit(3))")
+        with pytest.raises(FileError, match=r"Python state is lost: its process was killed.*files are kept.*empty state"):
+            session.fork()
+        with session.fork() as twin:
+            assert twin.read("kept") == b"1"
+            assert (twin.run("x").error, session.run("x").error) == ("NameError", "NameError")
+            assert twin.run("2").value == session.run("2").value == "2"
+
+
+def test_calls_of_many_sessions_overlap(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     sessions = [sandbox.open() for _ in range(4)]
-    for session in sessions:
-        session.run("import time")
-    begin = threading.Barrier(5)
+    kind, running, values = type(sessions[0]), threading.Barrier(4, timeout=60), []
+    begin = kind._begin  # pyright: ignore[reportAttributeAccessIssue]
 
-    def nap(session: object) -> None:
-        begin.wait()
-        session.run("time.sleep(.5)")  # pyright: ignore[reportAttributeAccessIssue]
+    def begun(self: Any, *given: Any) -> Any:
+        """Go on once all four calls have begun: calls that wait for one another never get there."""
+        pid = begin(self, *given)
+        running.wait()
+        return pid
 
-    threads = [threading.Thread(target=nap, args=(session,)) for session in sessions]
+    monkeypatch.setattr(kind, "_begin", begun)
+    threads = [threading.Thread(target=lambda s=s: values.append(s.run("1 + 1").value)) for s in sessions]
     for thread in threads:
         thread.start()
-    begin.wait()
-    started = time.monotonic()
     for thread in threads:
         thread.join()
-    overlapped = time.monotonic() - started < 4 * 0.5
+    monkeypatch.undo()
     for session in sessions:
         session.close()
-    assert overlapped
+    assert values == ["2"] * 4
 
 
 def test_closed_session_says_so(sandbox: Sandbox) -> None:

@@ -131,11 +131,9 @@ def test_a_refusal_is_the_policys_and_a_failure_the_services(server):
 
 
 def test_long_and_slow_answers_end(server):
-    started = time.monotonic()
     assert "longer than 1000 bytes" in ask(server, "/huge", max_bytes=1_000).error
     with pytest.raises(ServiceError, match="ReadTimeout"):
         ask(server, "/slow", timeout_s=0.1, max_attempts=1)
-    assert time.monotonic() - started < 10
 
 
 def test_redirects_stay_with_allowed_hosts(server):

@@ -85,9 +85,8 @@ def test_calls_of_many_episodes_overlap(good):
     async def wave():
         return await asyncio.gather(*(good.run(ToolCall("s__wait", {}), ToolContext()) for _ in range(20)))
 
-    started = time.monotonic()
-    assert all(r.ok for r in asyncio.run(wave()))
-    assert time.monotonic() - started < 20 * 0.05
+    results = asyncio.run(wave())
+    assert [(r.ok, r.data) for r in results] == [(True, "20 at once")] * 20, "the server answers none before all are there"
 
 
 def test_the_environment_of_this_process_stays_here(good, monkeypatch):

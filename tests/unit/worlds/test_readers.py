@@ -54,11 +54,11 @@ def read(tmp_path: Path, *rows: Any, name: str = "q.jsonl", format: str = "auto"
 def test_the_smallest_rows(tmp_path: Path) -> None:
     tasks = read(
         tmp_path,
-        {"question": "Capital of Chad?", "answer": "N'Djamena", "aliases": ["Ndjamena"], "gold_passages": ["chad-1"]},
+        {"question": "Capital of Chad?", "answer": "N'Djamena", "aliases": ["Ndjamena"], "gold_passages": ["chad-1", 7]},
         {"question": "A primary colour?", "answers": ["red", "blue"], "id": 7, "hops": 1, "type": "list"},
     ).split("all")
     assert tasks[0].gold.answers == (Answer("N'Djamena", ("Ndjamena",)),)
-    assert (tasks[0].gold.doc_ids, tasks[0].meta["gold_unit"]) == (("chad-1",), "passage")
+    assert (tasks[0].gold.doc_ids, tasks[0].meta["gold_unit"]) == (("chad-1", "7"), "passage"), "numbers are ids too"
     assert tasks[1].gold.answers == (Answer("red"), Answer("blue"))
     assert (tasks[1].id, tasks[1].hops, tasks[1].kind, tasks[1].source) == ("7", 1, "list", "q.jsonl")
     assert tasks[1].meta == {"gold_unit": "none"}
