@@ -44,6 +44,21 @@ class Found:
     segments: int = 0
 
 
+def _ambiguous(message, text):
+    """Whether a template wrote a text as it stands that is JSON itself: read as JSON, it comes back as another value."""
+    values = [v for call in message.get("tool_calls", ()) for v in call["function"]["arguments"].values()]
+    return any(isinstance(v, str) and _is_json(v) and v in text and json.dumps(v) not in text for v in values)
+
+
+def _is_json(text):
+    """Whether a text can be read as JSON."""
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
 class Fuzzer:
     """Conversations of one template."""
 
@@ -135,7 +150,7 @@ class Fuzzer:
         end = self.codec.decode([self.renderer.end_of_turn]) if self.renderer.end_of_turn is not None else ""
         text = whole[len(opened) :]
         text = text[: text.rindex(end) + len(end)] if end in text else text
-        keeps = bool(message.get("reasoning_content")) or not self.thinks
+        keeps = (bool(message.get("reasoning_content")) or not self.thinks) and not _ambiguous(message, text)
         if hostile:  # the text of a completion is the model's own: special tokens only where it meant them
             ids = self.codec.encode(text.removesuffix(end))
             return [*ids, self.renderer.end_of_turn] if end else ids, False
