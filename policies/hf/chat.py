@@ -219,11 +219,14 @@ def _after(parts: list[Part], before: list[Part]) -> list[Part] | None:
 
 
 def _marked(chat: Chat) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the conversation with marks in the places of its texts, and the texts."""
+    """Return the conversation with marks in the places of its texts, and the texts.
+
+    A blank text stays as it is: it can bring in no token, and templates ask whether there is anything to write.
+    """
     texts: list[str] = []
 
     def mark(text: str) -> str:
-        if not text:
+        if not text.strip():
             return text
         texts.append(text)
         return f'{_EDGE}\ue000{len(texts) - 1}"\ue001{_EDGE}'
@@ -260,7 +263,7 @@ def _needed(chat: Chat) -> set[int]:
     for message in chat:
         own = range(n, n + len(_marked([message])[1]))
         n = own.stop
-        needed.update(own[1:] if message.get("reasoning_content") else own)
+        needed.update(own[1:] if message.get("reasoning_content", "").strip() else own)
     return needed
 
 

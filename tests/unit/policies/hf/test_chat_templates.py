@@ -40,6 +40,19 @@ def test_published_templates_do_not_drift(name):
     assert fuzzer.found.exact > 10
 
 
+def test_a_template_is_asked_about_a_blank_text_as_it_stands():
+    tokenizer = tokenizer_of("chatml")
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}{% if m.content | trim %}{{ ': ' + m.content | trim }}{% endif %}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    codec = TokenCodec(tokenizer)
+    for blank in ("", " ", "\n\t"):
+        messages = [Message.of("system", blank), Message.of("user", "hello")]
+        ids = TemplateRenderer(codec).open_chat(messages, (), ChatDialect())
+        assert codec.decode(ids) == "<|im_start|>system<|im_end|><|im_start|>user: hello<|im_end|><|im_start|>assistant\n"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_a_thousand_conversations_do_not_drift(name):
