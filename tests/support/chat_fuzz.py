@@ -208,7 +208,7 @@ class Fuzzer:
 
     def uninjected(self, new, anew, messages, tools, sampled):
         """No text of a message made a special token."""
-        calm = [m if m.role == "assistant" else Message.of(m.role, "calm", name=m.name, call_id=m.call_id) for m in messages]
+        calm = [m if m.role == "assistant" else Message.of(m.role, "calm" if m.text.strip() else m.text, name=m.name, call_id=m.call_id) for m in messages]
         same, also = self.renderer.follow_chat(calm, tools, self.dialect, sampled)
         assert anew == also
         assert [i for i in new if i in self.special] == [i for i in same if i in self.special]
