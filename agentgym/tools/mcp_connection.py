@@ -33,6 +33,7 @@ _KEPT_ENV = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TERM", "TMPD
 MAX_NOISE = 1_000
 """Lines that are no message, before a server's output counts as babble."""
 _CLOSE_S = 2.0
+_SIGN_OF_LIFE_S = 2.0
 _OPEN: "WeakSet[McpConnection]" = WeakSet()
 
 
@@ -112,9 +113,9 @@ class McpConnection:
 
     def close(self) -> None:
         """End the session and the server's process; the next use starts anew."""
-        if self._life is not None and self._pid == os.getpid():
+        if (life := self._life) is not None and self._pid == os.getpid():
             with contextlib.suppress(Exception):
-                LOOP.submit(self._end()).result(_CLOSE_S * 3)
+                LOOP.submit(self._end(life)).result(_CLOSE_S * 3)
 
     async def _list(self, client: Client) -> list[Any]:
         found: list[Any] = []
@@ -138,13 +139,15 @@ class McpConnection:
             problem = f"{error.message} (code {error.code})"
         except TimeoutError:
             problem = f"no answer within {self.timeout_s:g} s"
+            if not await life.answers():
+                life.said.append(problem)  # before it is ended for that: the end is no reason
+                life.spoilt = True
         except ServiceError:
             raise
         except Exception as error:  # noqa: BLE001 (a client library raises what it likes)
             problem = f"{type(error).__name__}: {error}"
-        life.spoilt = life.spoilt or "silent" in problem or problem.startswith("no answer") or life.over.is_set()
-        if life.spoilt:
-            await self._end()
+        if life.spoilt or life.over.is_set():
+            await self._end(life)
         raise ServiceError(f"MCP server {self.name}: {life.reason() or problem:.500}")
 
     async def _alive(self) -> "_Life":
@@ -170,12 +173,13 @@ class McpConnection:
             self._life = life
             return life
 
-    async def _end(self) -> None:
-        life, self._life = self._life, None
-        if life is not None:
-            life.stop.set()
-            if life.task is not None:
-                await asyncio.wait({life.task}, timeout=_CLOSE_S * 2)
+    async def _end(self, life: "_Life") -> None:
+        """End one life; a later one, opened by another call meanwhile, goes on."""
+        if self._life is life:
+            self._life = None
+        life.stop.set()
+        if life.task is not None:
+            await asyncio.wait({life.task}, timeout=_CLOSE_S * 2)
 
 
 class _Life:
@@ -195,6 +199,17 @@ class _Life:
         """Return why it ended, with the last words of the server."""
         words = " | ".join(line.strip() for line in self.stderr if line.strip())
         return f"{self.said[0]}{f'; its stderr: {words}' if words else ''}" if self.said else ""
+
+    async def answers(self) -> bool:
+        """Return whether the server still speaks: one slow tool is no reason to end it for all episodes."""
+        try:
+            async with asyncio.timeout(_SIGN_OF_LIFE_S):
+                await self.client.list_tools()
+        except MCPError:
+            return not self.over.is_set()
+        except Exception:  # noqa: BLE001 (a client library raises what it likes)
+            return False
+        return True
 
     async def run(self) -> None:
         cfg = self.connection

@@ -1,6 +1,6 @@
 """MCP servers: an honest one made with the official package, and hostile ones that speak the wire by hand.
 
-python mcp_servers.py good | good-http PORT | dies | babbles | huge | hangs | mute | lies | bad-schema | refuses
+python mcp_servers.py good | good-http PORT | dies | babbles | huge | hangs | shuts | mute | lies | bad-schema | refuses
 """
 
 import json
@@ -116,6 +116,11 @@ def by_hand(mode: str) -> None:
             os._exit(9)
         elif mode == "hangs":
             time.sleep(60)
+        elif mode == "shuts":  # its output, and lives on until its input ends
+            sys.stdout.close()
+            os.close(1)
+            sys.stdin.read()
+            os._exit(3)
         elif mode == "babbles":
             while True:
                 print("noise " * 20)

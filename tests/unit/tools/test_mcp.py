@@ -102,6 +102,15 @@ def test_a_server_per_episode_keeps_its_own_state():
         ctx.services.close()
 
 
+def test_a_slow_call_does_not_end_the_server_of_the_others():
+    box = Toolbox(tools("good", only=["wait", "count"], timeout_s=4, max_restarts=0))
+    assert ask(box, "count").data == "1"
+    for _ in range(2):
+        with pytest.raises(ServiceError, match="no answer within 4 s"):
+            ask(box, "wait")
+    assert ask(box, "count").data == "2"
+
+
 def test_a_server_that_ends_is_started_again_a_few_times():
     box = Toolbox(tools("good", only=["leave", "count"], max_restarts=2))
     for _ in range(2):
@@ -120,13 +129,14 @@ def test_a_server_that_ends_is_started_again_a_few_times():
     [
         ("dies", r"exit code 9.*out of coffee"),
         ("hangs", "no answer within 6 s"),
+        ("shuts", "no answer within 6 s"),
         ("babbles", "lines that are no messages"),
         ("huge", "more than 4000000 bytes"),
         ("lies", "Invalid structured content"),
     ],
 )
 def test_a_hostile_server_is_a_fault_of_the_service(mode, says):
-    box = Toolbox(tools(mode, timeout_s=20 if mode != "hangs" else 6))
+    box = Toolbox(tools(mode, timeout_s=6 if mode in ("hangs", "shuts") else 20))
     with pytest.raises(ServiceError, match=says):
         ask(box, "work", x="y")
 
