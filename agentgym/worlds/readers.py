@@ -192,6 +192,22 @@ def _text_and_lines(path: Path) -> tuple[str, list[tuple[int, int]]]:
     return "\n".join(parts), starts
 
 
+def open_tasks(tasks: Any) -> TaskSource:
+    """Return the tasks that a caller names with `tasks=`: a file of them, a list of Task, or a source as it is.
+
+    Raises:
+        ConfigError: For anything else, or an empty list.
+        DataError: The file cannot be read.
+    """
+    if isinstance(tasks, str | Path):
+        return read_tasks(tasks)
+    if isinstance(tasks, TaskSource):
+        return tasks
+    if isinstance(tasks, Sequence) and all(isinstance(task, Task) for task in tasks):
+        return TaskList(tasks)
+    raise ConfigError(f"tasks={tasks!r:.80}: give a file of tasks, a list of Task, or a TaskSource")
+
+
 class TaskList(TaskSource):
     """Tasks that the caller made; every split name gives all of them."""
 

@@ -10,7 +10,7 @@ from agentgym.errors import ConfigError
 from agentgym.retrieval import Retriever
 from agentgym.retrieval.backends import retriever_factory
 from agentgym.task import Task, TaskSource
-from agentgym.worlds.readers import TaskList, read_tasks
+from agentgym.worlds.readers import open_tasks
 
 DEFAULT_WORLD = "synthetic:natural?entities=1000&seed=0"
 CACHED_CORPORA = 320
@@ -30,13 +30,7 @@ def open_source(world: Any, tasks: Any) -> TaskSource:
         ConfigError: For anything else.
     """
     if tasks is not None:
-        if isinstance(tasks, str | Path):
-            return read_tasks(tasks)
-        if isinstance(tasks, TaskSource):
-            return tasks
-        if isinstance(tasks, Sequence) and all(isinstance(t, Task) for t in tasks):
-            return TaskList(tasks)
-        raise ConfigError(f"tasks={tasks!r:.80}: give a question file, a list of Task, or a TaskSource")
+        return open_tasks(tasks)
     if world is None:
         world = DEFAULT_WORLD
     if isinstance(world, TaskSource):

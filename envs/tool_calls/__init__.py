@@ -5,7 +5,8 @@ from agentgym.envs.tool_calls.domain import Domain, DomainSource
 from agentgym.envs.tool_calls.draft import Draft, Step, build
 from agentgym.envs.tool_calls.operations import Operation, Rule, make_tools, tables
 from agentgym.envs.tool_calls.talk import Script, User, Wish
-from agentgym.envs.tool_calls.tasks import Family, TaskList, WorldTasks
+from agentgym.envs.tool_calls.tasks import Family, WorldTasks
+from agentgym.worlds.readers import TaskList
 
 __all__ = [
     "Desk",

@@ -17,7 +17,7 @@ from agentgym.named import is_object_name
 from agentgym.seeding import key_int, stream
 from agentgym.task import Limits, Task, TaskSource
 from agentgym.worlds.closed import split_of_seed
-from agentgym.worlds.readers import TaskList, read_tasks
+from agentgym.worlds.readers import open_tasks
 from agentgym.worlds.spec import MAX_SEED
 from agentgym.worlds.synthetic import HELD_OUT_WORLDS
 from agentgym.worlds.world import SPLITS, LazyTasks, check_split
@@ -276,7 +276,10 @@ def open_world(text: str) -> TaskSource:
             inspect.signature(maker).bind(**options)
         except TypeError as error:
             raise ConfigError(f"world {text!r}: {from_name} takes other options: {error}") from error
-        return maker(**options)
+        made: Any = maker(**options)
+        if not isinstance(made, TaskSource):
+            raise ConfigError(f"world {text!r}: {from_name} made {type(made).__name__}; a TaskSource is needed")
+        return made
     for name in options:
         if name not in _OPTIONS:
             raise ConfigError(f"world {text!r}: option {name!r} is not known; allowed: {', '.join(_OPTIONS)}{suggestion(name, _OPTIONS)}")
@@ -338,13 +341,7 @@ def open_source(world: Any, tasks: Any) -> TaskSource:
         ConfigError: For anything else.
     """
     if tasks is not None:
-        if isinstance(tasks, str | Path):
-            return read_tasks(tasks)
-        if isinstance(tasks, TaskSource):
-            return tasks
-        if isinstance(tasks, Sequence) and all(isinstance(t, Task) for t in tasks):
-            return TaskList(tasks)
-        raise ConfigError(f"tasks={tasks!r:.80}: give a file of tasks, a list of Task, or a TaskSource")
+        return open_tasks(tasks)
     world = DEFAULT_WORLD if world is None else world
     if isinstance(world, TaskSource):
         return world

@@ -24,7 +24,7 @@ SMALL = ("--world", "synthetic:closed?worlds=4")
 def agentgym(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own."""
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, env=env, timeout=100)
+    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, env=env, timeout=300)
 
 
 def document(done: subprocess.CompletedProcess[str], code: int = 0) -> Any:
@@ -178,7 +178,7 @@ def _stop_after(n: int, out: Path, how: signal.Signals) -> int:
         assert started.poll() is None, "finished before it could be stopped"
         time.sleep(0.002)
     started.send_signal(how)
-    _, errors = started.communicate(timeout=60)
+    _, errors = started.communicate(timeout=300)
     assert "Traceback" not in errors
     return started.returncode
 
@@ -500,7 +500,7 @@ def test_without_a_command_the_help_goes_to_stderr() -> None:
 def test_a_reader_that_leaves_early_is_no_error(unbroken: Path) -> None:
     command = " ".join(f"'{part}'" for part in COMMAND)
     shell = f"set -o pipefail; {command} export '{unbroken}/trajectories.jsonl' | head -n 1 | wc -l; {command} list | true"
-    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0
     assert done.stdout.strip() == "1"
     assert done.stderr == ""

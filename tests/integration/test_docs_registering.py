@@ -20,7 +20,7 @@ PLUGIN = "# with the plugin\n"
 def agentgym(line: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
     """Run one command line in a process of its own."""
     env = {**os.environ, "OMP_NUM_THREADS": "1", **more}
-    return subprocess.run([*COMMAND, *shlex.split(line)[1:]], capture_output=True, text=True, cwd=cwd, env=env, timeout=100)
+    return subprocess.run([*COMMAND, *shlex.split(line)[1:]], capture_output=True, text=True, cwd=cwd, env=env, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_the_commands_run(page: Path) -> None:
 def test_the_python_block_registers(page: Path) -> None:
     (text,) = (t for kind, t in BLOCK.findall(PAGE) if kind == "python" and not t.startswith("# file"))
     check = "\nassert hooks.POLICIES.resolve('echo')('x').word == 'x'; print(hooks.TOOLS.resolve('count_words')('a b'))"
-    done = subprocess.run([sys.executable, "-c", text + check], capture_output=True, text=True, cwd=page, timeout=100)
+    done = subprocess.run([sys.executable, "-c", text + check], capture_output=True, text=True, cwd=page, timeout=300)
     assert (done.stdout, done.returncode) == ("2\n", 0), done.stderr
 
 

@@ -40,7 +40,7 @@ def run(command: str, folder: Path) -> str:
     program, *arguments = shlex.split(os.path.expandvars(command))
     assert program == "agentgym"
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, cwd=folder, env=env, timeout=100)
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, cwd=folder, env=env, timeout=300)
     assert done.returncode == 0, f"{command}\n{done.stderr}"
     assert "warning" not in done.stderr
     return done.stdout

@@ -20,7 +20,7 @@ SMALL = (
 
 def train(out, *settings):
     command = [sys.executable, "-m", "agentgym", "train", *SMALL, *settings, "--out", str(out), "--json"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=110, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
 def test_tensorboard_beside_a_run(tmp_path):

@@ -53,7 +53,7 @@ def test_as_an_ordinary_user(name: str) -> None:
         "PATH": "/usr/bin:/bin", "PYTHONPATH": f"{ROOT}:{packages}", "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     done = subprocess.run(
-        [python, "-c", PROGRAM, name], cwd="/", env=environment, capture_output=True, text=True, timeout=110, check=False,
+        [python, "-c", PROGRAM, name], cwd="/", env=environment, capture_output=True, text=True, timeout=300, check=False,
         user=NOBODY, group=NOBODY, extra_groups=[],
     )  # fmt: skip
     if "PermissionError" in done.stderr and str(ROOT) in done.stderr:

@@ -49,7 +49,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedPr
     out = tmp_path_factory.mktemp("whole") / "run"
     command = [sys.executable, "-m", "agentgym", "train", *WHOLE[:4], "--json", *WHOLE[4:], "--out", str(out)]
     env = {k: v for k, v in os.environ.items() if k not in ("OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM")}
-    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=110)
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
     assert done.returncode == 0, done.stderr
     return done
 

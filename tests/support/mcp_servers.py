@@ -1,6 +1,6 @@
 """MCP servers: an honest one made with the official package, and hostile ones that speak the wire by hand.
 
-python mcp_servers.py good | good-http PORT | dies | babbles | huge | hangs | shuts | mute | lies | bad-schema | refuses
+python mcp_servers.py good | good-http PORT | dies | babbles | huge | hangs | shuts | picky | mute | lies | bad-schema | refuses
 """
 
 import json
@@ -121,6 +121,8 @@ def by_hand(mode: str) -> None:
             os.close(1)
             sys.stdin.read()
             os._exit(3)
+        elif mode == "picky" and asked["params"]["arguments"]["x"] == "never":
+            continue
         elif mode == "babbles":
             while True:
                 print("noise " * 20)

@@ -229,6 +229,7 @@ def test_one_environment_meets_tasks_with_different_tools() -> None:
         ("shop?kinds=refund", "allowed: read, do"),
         ("shop:closed?size=31", "8 to 30"),
         ("agentgym.envs.tool_calls.draft:build?x=1", "takes other options"),
+        ("agentgym.sanitize:sanitize?text=x", "made str; a TaskSource is needed"),
         ("agentgym.envs.tool_calls:TaskLst", "has no 'TaskLst'; did you mean 'TaskList'"),
         ("agentgym.envs.tool_calls.tasks:TRIES", "is int; name a Family"),
         (5, "give a name"),

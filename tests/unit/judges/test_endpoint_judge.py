@@ -52,7 +52,7 @@ def test_the_request_holds_the_text_as_data_and_asks_for_a_schema(server: srv.Ch
         srv.half,
         srv.reset,
         srv.raw(b"{not json"),
-        srv.slow(0.6, srv.say("late")),
+        srv.slow(2.0, srv.say("late")),
         srv.say('{"id": "0", "quote": "12.50", "reasons": "", "pass": true}'),
         srv.say('I would say: {"pass": true}'),
         srv.say('{"pass": "yes"}'),
@@ -63,10 +63,10 @@ def test_a_passing_fault_is_tried_again_and_a_lasting_one_is_an_abstention(
     server: srv.ChatServer, fault: srv.Reply
 ) -> None:
     server.replies, server.default = [fault], judge.judging(judge.contains("12.50"))
-    assert one(server, timeout_s=0.3).passed
+    assert one(server, timeout_s=1.0).passed
     assert len(server.requests) == 2
     server.default = fault
-    verdict = one(server, timeout_s=0.3)
+    verdict = one(server, timeout_s=1.0)
     assert (verdict.valid, verdict.code) == (False, "service")
 
 

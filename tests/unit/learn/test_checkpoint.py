@@ -178,7 +178,7 @@ def start(run: Path, pause: float) -> subprocess.Popen:
 
 
 def finish(process: subprocess.Popen) -> None:
-    process.communicate(timeout=100)
+    process.communicate(timeout=300)
     assert process.returncode == 0
 
 
@@ -194,7 +194,7 @@ def test_a_run_killed_at_random_moments_repeats_the_unbroken_one(tmp_path):
             time.sleep(0.005)
         time.sleep(float(rng.uniform(0, 0.3)))
         process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=100)
+        process.communicate(timeout=300)
     finish(start(tmp_path / "broken", 0.0))
     whole, broken = ((tmp_path / n / "metrics.jsonl").read_text().splitlines() for n in ("whole", "broken"))
     # Steps after a checkpoint were repeated, each time with the same numbers; the last word on a step is compared too.

@@ -229,7 +229,7 @@ def _command(entry: Path) -> bytes:
 @pytest.mark.parametrize("end", ["os.kill(os.getpid(), 9)", "sys.exit(0)", "os._exit(1)"])
 def test_nothing_outlives_the_host(name: str, end: str, sandbox: Sandbox) -> None:
     program = textwrap.dedent(HOST.format(name=name, end=end))
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=90, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False)
     if "not available" in done.stderr:
         pytest.skip(done.stderr[-200:])
     assert "ready" in done.stdout, done.stderr

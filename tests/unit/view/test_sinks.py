@@ -89,7 +89,7 @@ sinks.close()
 def feed_alone(name, folder, **environment):
     """Feed a sink in a process of its own, as a run does: its package starts services and says goodbye at the end."""
     done = subprocess.run(
-        [sys.executable, "-c", ALONE, name, json.dumps(EVENTS)], cwd=folder, capture_output=True, text=True, timeout=100,
+        [sys.executable, "-c", ALONE, name, json.dumps(EVENTS)], cwd=folder, capture_output=True, text=True, timeout=300,
         env={"PATH": os.environ["PATH"], "HOME": str(folder), **environment}, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
