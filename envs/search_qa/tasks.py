@@ -1,8 +1,6 @@
 """Where SearchQA's tasks and corpora come from, cached per process."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from agentgym import worlds
