@@ -9,7 +9,7 @@ import gymnasium as gym
 
 from agentgym import schema
 from agentgym.audit.players import advance, begin, oracle
-from agentgym.audit.report import Finding, finding, first
+from agentgym.audit.report import Finding, run_checks
 from agentgym.env import ToolEnv
 from agentgym.rewards.channels import TURN_ENDING_TOOLS
 from agentgym.spaces import UnicodeText
@@ -26,22 +26,17 @@ CODE = re.compile(r"\bE_[A-Z_]+\b")
 def check_description(env: ToolEnv, tasks: Sequence[Task], records: Sequence[Trajectory]) -> list[Finding]:
     """Compare what is declared with what is there."""
     begin(env, tasks[0])  # tasks may have tools of their own
-    checks = (
-        ("it is registered and has a card", _card(env, records)),
-        ("tools are described and run as declared", (p for s in env.specs for p in _tool(env, tasks[0], s))),
-        ("the opening shows every tool and the question", _opening(env, tasks[0])),
-        ("infos hold what they promise", _infos(env, tasks[0])),
-        ("observations and actions are in their spaces", _spaces(env, tasks[0])),
-        ("every score says where it comes from", (_attributed(env, r) for r in records)),
-        ("the reward describes itself", _reward(env)),
+    return run_checks(
+        (
+            (SECTION, "it is registered and has a card", lambda: _card(env, records)),
+            (SECTION, "tools are described and run as declared", lambda: (p for s in env.specs for p in _tool(env, tasks[0], s))),
+            (SECTION, "the opening shows every tool and the question", lambda: _opening(env, tasks[0])),
+            (SECTION, "infos hold what they promise", lambda: _infos(env, tasks[0])),
+            (SECTION, "observations and actions are in their spaces", lambda: _spaces(env, tasks[0])),
+            (SECTION, "every score says where it comes from", lambda: (_attributed(env, r) for r in records)),
+            (SECTION, "the reward describes itself", lambda: _reward(env)),
+        )
     )
-    found = []
-    for name, problems in checks:
-        try:
-            found.append(finding(SECTION, name, first(problems)))
-        except Exception as error:  # noqa: BLE001 (a check that raises is a failed check)
-            found.append(finding(SECTION, name, f"{type(error).__name__}: {error}"))
-    return found
 
 
 def card_of(env: ToolEnv) -> Path | None:

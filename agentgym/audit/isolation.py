@@ -7,7 +7,7 @@ from typing import Any
 
 from agentgym.audit.hacks import WRONG
 from agentgym.audit.players import Player, advance, answer_tool, begin, look_tool, oracle
-from agentgym.audit.report import Finding, finding, first
+from agentgym.audit.report import Finding, run_checks
 from agentgym.env import ToolEnv
 from agentgym.rollout.batcher import Batcher
 from agentgym.rollout.episode import SamplingConfig, run_episode
@@ -25,22 +25,17 @@ SHORT = 4
 
 def check_isolation(env: ToolEnv, tasks: Sequence[Task]) -> list[Finding]:
     """Look for gold wherever a policy could read it."""
-    checks = (
-        ("gold does not change what is shown", (p for t in tasks[:4] for p in _interference(env, t))),
-        ("marked gold appears nowhere", (p for t in tasks[:2] for p in _marked_gold(env, t))),
-        ("task ids do not name the answer", (_id_leak(t) for t in tasks)),
-        ("the opening does not name the answer", (_opening(env, t) for t in tasks[:12])),
-        ("tools are handed no gold", (p for t in tasks[:2] for p in _services(env, t))),
-        ("the driver hands the oracle to nobody else", _driver(env, tasks[0])),
-        ("errors name no gold", (p for t in tasks[:4] for p in _errors(env, t))),
+    return run_checks(
+        (
+            ("secure", "gold does not change what is shown", lambda: (p for t in tasks[:4] for p in _interference(env, t))),
+            ("secure", "marked gold appears nowhere", lambda: (p for t in tasks[:2] for p in _marked_gold(env, t))),
+            ("secure", "task ids do not name the answer", lambda: (_id_leak(t) for t in tasks)),
+            ("secure", "the opening does not name the answer", lambda: (_opening(env, t) for t in tasks[:12])),
+            ("secure", "tools are handed no gold", lambda: (p for t in tasks[:2] for p in _services(env, t))),
+            ("secure", "the driver hands the oracle to nobody else", lambda: _driver(env, tasks[0])),
+            ("secure", "errors name no gold", lambda: (p for t in tasks[:4] for p in _errors(env, t))),
+        )
     )
-    found = []
-    for name, problems in checks:
-        try:
-            found.append(finding("secure", name, first(problems)))
-        except Exception as error:  # noqa: BLE001 (a check that raises is a failed check)
-            found.append(finding("secure", name, f"{type(error).__name__}: {error}"))
-    return found
 
 
 def other_gold(task: Task, mark: str = MARK) -> Task:

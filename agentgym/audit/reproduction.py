@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from agentgym import schema
 from agentgym.audit.players import advance, begin, oracle
-from agentgym.audit.report import Finding, finding, first
+from agentgym.audit.report import Finding, run_checks
 from agentgym.env import ToolEnv
 from agentgym.rollout.record import to_line
 from agentgym.seeding import stream
@@ -19,21 +19,16 @@ def check_reproduction(
     env: ToolEnv, tasks: Sequence[Task], records: Sequence[Trajectory], make: Callable[[], ToolEnv]
 ) -> list[Finding]:
     """Repeat episodes in every way that must give the same record."""
-    checks = (
-        ("same seed, same episode", (_seeded(env, make(), seed) for seed in range(4))),
-        ("another seed, another episode", _varied(env)),
-        ("a recorded episode replays from its actions", (_replayed(make(), t, r) for t, r in zip(tasks, records, strict=False))),
-        ("snapshot and restore at every turn", (p for t in tasks[:3] for p in _snapshots(env, make(), t))),
-        ("a record survives its file", (_stored(r) for r in records[:6])),
-        ("tasks are found by their ids, in a fixed order", _tasks(env, make())),
+    return run_checks(
+        (
+            (SECTION, "same seed, same episode", lambda: (_seeded(env, make(), seed) for seed in range(4))),
+            (SECTION, "another seed, another episode", lambda: _varied(env)),
+            (SECTION, "a recorded episode replays from its actions", lambda: (_replayed(make(), t, r) for t, r in zip(tasks, records, strict=False))),
+            (SECTION, "snapshot and restore at every turn", lambda: (p for t in tasks[:3] for p in _snapshots(env, make(), t))),
+            (SECTION, "a record survives its file", lambda: (_stored(r) for r in records[:6])),
+            (SECTION, "tasks are found by their ids, in a fixed order", lambda: _tasks(env, make())),
+        )
     )
-    found = []
-    for name, problems in checks:
-        try:
-            found.append(finding(SECTION, name, first(problems)))
-        except Exception as error:  # noqa: BLE001 (a check that raises is a failed check)
-            found.append(finding(SECTION, name, f"{type(error).__name__}: {error}"))
-    return found
 
 
 def _seeded(env: ToolEnv, other: ToolEnv, seed: int) -> str:

@@ -1,12 +1,10 @@
 """BM25 indexes on disk: build, open memory-mapped, describe, verify."""
 
 import functools
-import hashlib
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +12,7 @@ from agentgym.errors import ConfigError
 from agentgym.retrieval.analyzer import terms
 from agentgym.retrieval.bm25 import BM25Retriever
 from agentgym.retrieval.lexical.retriever import LexicalRetriever, open_lexical
-from agentgym.retrieval.manifest import LUCENE, NAME, SMALL_FILE, check_files, read_manifest, write_manifest
+from agentgym.retrieval.manifest import LUCENE, NAME, SMALL_FILE, SourceFile, check_files, read_manifest, write_manifest
 from agentgym.retrieval.passages import (
     KeyTable,
     PassageStore,
@@ -22,7 +20,7 @@ from agentgym.retrieval.passages import (
     no_passages,
     read_passages,
     read_rows,
-    same_id,
+    refuse_repeated_ids,
     sorted_keys,
     string_key,
 )
@@ -179,32 +177,10 @@ def _check_target(out: Path, overwrite: bool) -> None:
         raise ConfigError(f"output folder {out} holds an index already; choose another, or replace it (--overwrite, overwrite=True)")
 
 
-class _Source:
-    """Counts and hashes the stored bytes of one source file while it is read."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.bytes, self.passages = path, 0, 0
-        self._digest = hashlib.sha256()
-
-    def update(self, data: Any) -> None:
-        """Take the next bytes."""
-        self.bytes += len(data)
-        self._digest.update(data)
-
-    def entry(self) -> dict[str, JSON]:
-        """Return what the manifest keeps: no folders, so that an index may be published."""
-        return {
-            "name": self.path.name,
-            "bytes": self.bytes,
-            "sha256": self._digest.hexdigest(),
-            "passages": self.passages,
-        }
-
-
 def _write_files(
     paths: Sequence[Path], folder: Path, progress: Progress
 ) -> tuple[dict[str, int], list[dict[str, JSON]]]:
-    sources = [_Source(path) for path in paths]
+    sources = [SourceFile(path, "rows") for path in paths]
     spill = folder / "blocks"
     spill.mkdir()
     builder = PostingsBuilder(spill)
@@ -235,7 +211,7 @@ def _write_files(
     return counts, [source.entry() for source in sources]
 
 
-def _write_passages(sources: Sequence[_Source], folder: Path, builder: PostingsBuilder, progress: Progress) -> None:
+def _write_passages(sources: Sequence[SourceFile], folder: Path, builder: PostingsBuilder, progress: Progress) -> None:
     total = sum(s.path.stat().st_size for s in sources if s.path.exists())
     lines, keys = array("q"), array("Q")
     with (folder / "passages.utf8").open("wb") as file:
@@ -258,24 +234,8 @@ def _write_passages(sources: Sequence[_Source], folder: Path, builder: PostingsB
     np.save(folder / "id_keys.npy", ordered)
     np.save(folder / "id_numbers.npy", numbers)
     store = PassageStore(_load(folder, "passages.utf8"), np.frombuffer(writer.bounds, np.int64), ordered, numbers)
-    _refuse_repeated_ids(store, ordered, numbers, lines, sources)
-
-
-def _refuse_repeated_ids(
-    store: PassageStore, ordered: np.ndarray, numbers: np.ndarray, lines: array, sources: Sequence[_Source]
-) -> None:
-    """Raise for the first line whose id an earlier one has; equal keys are adjacent, positions ascending."""
-    equal = np.flatnonzero(ordered[1:] == ordered[:-1])
     ends = np.cumsum([s.passages for s in sources]).tolist()
-
-    def where(position: int) -> str:
-        return f"{sources[bisect_right(ends, position)].path}:{lines[position]}"
-
-    for second in sorted(numbers[equal + 1].tolist()):
-        doc_id = store[second].id
-        first = store.position(doc_id)
-        if first is not None and first != second:
-            raise same_id(doc_id, where(first), where(second))
+    refuse_repeated_ids(ordered, numbers, lambda i: store[i].id, lambda i: f"{sources[bisect_right(ends, i)].path}:{lines[i]}")
 
 
 def _write_terms(vocabulary: dict[str, int], folder: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from agentgym.errors import DataError
 from agentgym.jsonl import parse_json
@@ -23,6 +24,30 @@ SMALL_FILE = 1 << 20
 """Files up to this many bytes have their checksum compared at every opening."""
 SMALL_INDEX = 256 << 20
 """Indexes up to this many bytes have all their checksums compared at every opening."""
+
+
+class SourceFile:
+    """Counts and hashes the stored bytes of one file of passages while it is read."""
+
+    def __init__(self, path: Path, format: str) -> None:
+        """Take a file and the name of its format."""
+        self.path, self.format, self.bytes, self.passages = path, format, 0, 0
+        self._digest = hashlib.sha256()
+
+    def update(self, data: Any) -> None:
+        """Take the next bytes."""
+        self.bytes += len(data)
+        self._digest.update(data)
+
+    def entry(self) -> dict[str, JSON]:
+        """Return what the manifest keeps: no folders, so that an index may be published."""
+        return {
+            "name": self.path.name,
+            "format": self.format,
+            "bytes": self.bytes,
+            "sha256": self._digest.hexdigest(),
+            "passages": self.passages,
+        }
 
 
 def write_manifest(

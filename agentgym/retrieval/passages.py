@@ -43,7 +43,7 @@ def read_rows(path: Path, *, digest: Any = None) -> Iterator[tuple[int, Passage]
 
 
 def same_id(doc_id: str, first: str, second: str) -> DataError:
-    """Return the error for an id that two lines use."""
+    """Return the error for an id that two passages have."""
     return DataError(f"{second}: id {doc_id!r} is used already at {first}: ids must be unique within a corpus")
 
 
@@ -118,6 +118,28 @@ def sorted_keys(keys: array) -> tuple[np.ndarray, np.ndarray]:
     values = np.frombuffer(keys, np.uint64) if len(keys) else np.zeros(0, np.uint64)
     order = np.argsort(values, kind="stable")
     return values[order], order.astype(np.uint32)
+
+
+def refuse_repeated_ids(
+    keys: np.ndarray, numbers: np.ndarray, id_at: Callable[[int], str], where: Callable[[int], str]
+) -> None:
+    """Refuse a corpus in which two passages have one id.
+
+    Args:
+        keys: ascending keys of all ids, as `sorted_keys` gives them, [N] uint64.
+        numbers: the passage of each [N]; ascending where keys are equal.
+        id_at: the id of a passage.
+        where: where a passage stands, for the message.
+
+    Raises:
+        DataError: names the first passage whose id an earlier one has, and that one.
+    """
+    equal = np.flatnonzero(keys[1:] == keys[:-1])
+    table = KeyTable(keys, numbers, id_at)
+    for second in sorted(numbers[equal + 1].tolist()):
+        first = table.find(id_at(second))
+        if first is not None and first != second:
+            raise same_id(id_at(second), where(first), where(second))
 
 
 class TextWriter:

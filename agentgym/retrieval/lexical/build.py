@@ -1,7 +1,6 @@
 """Corpora of any size into a lexical index: chunks in several processes, then one merge; a killed build goes on."""
 
 import errno
-import hashlib
 import os
 import pickle
 import shutil
@@ -13,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from agentgym.errors import ConfigError, DataError, ServiceError
-from agentgym.retrieval.formats import CorpusFormat, source_files
+from agentgym.errors import ConfigError, ServiceError
+from agentgym.retrieval.formats import FORMATS, source_files
 from agentgym.retrieval.lexical.chunks import CHUNK_BYTES, CHUNK_UNITS, chunk_name, read_chunk
 from agentgym.retrieval.lexical.layout import FILES, load_all
 from agentgym.retrieval.lexical.merge import inverse_norms, merge
 from agentgym.retrieval.lexical.retriever import check_parameters
 from agentgym.retrieval.lexical.store import BlockStore
 from agentgym.retrieval.lexical.workers import Task, Workers
-from agentgym.retrieval.manifest import LUCENE, NAME, check_files, read_manifest, write_manifest
-from agentgym.retrieval.passages import no_passages
+from agentgym.retrieval.manifest import LUCENE, NAME, SourceFile, check_files, read_manifest, write_manifest
+from agentgym.retrieval.passages import no_passages, refuse_repeated_ids
 from agentgym.retrieval.workspace import building, publish
 from agentgym.types import JSON
 
@@ -32,27 +31,6 @@ PARAMETERS: dict[str, float] = {"k1": 0.9, "b": 0.4}
 """Anserini's defaults."""
 RESERVE = 64 << 20
 """Bytes of the disk that a build leaves free."""
-
-
-class Source:
-    """Counts and hashes the stored bytes of one file while it is read."""
-
-    def __init__(self, path: Path, kind: CorpusFormat) -> None:
-        """Take a file and its format."""
-        self.path, self.kind, self.bytes, self.passages = path, kind, 0, 0
-        self._digest = hashlib.sha256()
-
-    def update(self, data: Any) -> None:
-        """Take the next bytes."""
-        self.bytes += len(data)
-        self._digest.update(data)
-
-    def entry(self) -> dict[str, JSON]:
-        """Return what the manifest keeps: no folders, so that an index may be published."""
-        return {
-            "name": self.path.name, "format": self.kind.name, "bytes": self.bytes,
-            "sha256": self._digest.hexdigest(), "passages": self.passages,
-        }  # fmt: skip
 
 
 def build_lexical(
@@ -81,7 +59,7 @@ def build_lexical(
     """
     check_parameters(k1, b)
     check_target(out, overwrite)
-    sources = [Source(path, kind) for path, kind in source_files(paths, format)]
+    sources = [SourceFile(path, kind.name) for path, kind in source_files(paths, format)]
     try:
         with building(out) as work:
             for stale in work.glob("*.partial"):
@@ -155,7 +133,7 @@ def _silent(stage: str, done: int, total: int) -> None:
     """Report nothing."""
 
 
-def _write_chunks(sources: list[Source], work: Path, processes: int, progress: Progress) -> list[dict[str, Any]]:
+def _write_chunks(sources: list[SourceFile], work: Path, processes: int, progress: Progress) -> list[dict[str, Any]]:
     """Read all sources; return the records of their chunks in order."""
     total = sum(s.path.stat().st_size for s in sources)
     records: dict[int, dict[str, Any]] = {}
@@ -184,14 +162,14 @@ def _write_chunks(sources: list[Source], work: Path, processes: int, progress: P
     return [records[i] for i in sorted(records)]
 
 
-def _payloads(sources: list[Source]) -> Iterator[tuple[dict[int, tuple[str, str]], bytes]]:
+def _payloads(sources: list[SourceFile]) -> Iterator[tuple[dict[int, tuple[str, str]], bytes]]:
     """Yield (files, pickled units) of chunk after chunk: see `ChunkWriter.write`."""
     units: list[tuple[int, int, Any]] = []
     files: dict[int, tuple[str, str]] = {}
     size = 0
     for owner, source in enumerate(sources):
-        for place, unit in source.kind.units(source.path, source):
-            files[owner] = source.kind.name, str(source.path)
+        for place, unit in FORMATS[source.format].units(source.path, source):
+            files[owner] = source.format, str(source.path)
             units.append((owner, place, unit))
             size += len(unit) if isinstance(unit, bytes) else sum(len(x) for x in unit if isinstance(x, str | bytes))
             if len(units) >= CHUNK_UNITS or size >= CHUNK_BYTES:
@@ -212,28 +190,14 @@ def _finish(
     whole.mkdir()
     norms = inverse_norms(parameters["k1"], parameters["b"], sums["tokens"], sums["filled"])
     found = merge(parts, whole, norms, lambda done, total: progress("merge", done, total))
-    _refuse_repeated_ids(whole, where)
+    arrays = load_all(whole)
+    refuse_repeated_ids(arrays["id_keys"], arrays["id_numbers"], BlockStore(whole, arrays).id_at, where)
     manifest = write_manifest(whole, {**found, **sums}, entries, LUCENE, {**parameters, "method": "lucene"})
     publish(whole, out)
     return manifest
 
 
-def _refuse_repeated_ids(folder: Path, where: Callable[[int], str]) -> None:
-    """Raise for the first passage whose id an earlier one has; equal keys are adjacent, positions ascending."""
-    arrays = load_all(folder)
-    keys, numbers = arrays["id_keys"], arrays["id_numbers"]
-    equal = np.flatnonzero(keys[1:] == keys[:-1])
-    if not len(equal):
-        return
-    store = BlockStore(folder, arrays)
-    for second in sorted(numbers[equal + 1].tolist()):
-        doc_id = store.id_at(second)
-        first = store.position(doc_id)
-        if first is not None and first != second:
-            raise DataError(f"{where(second)}: id {doc_id!r} is used already at {where(first)}: ids must be unique within a corpus")
-
-
-def _where(parts: list[Path], chunks: list[dict[str, Any]], sources: list[Source], position: int) -> str:
+def _where(parts: list[Path], chunks: list[dict[str, Any]], sources: list[SourceFile], position: int) -> str:
     """Return "file:line" of a passage."""
     sizes = [p["passages"] for c in chunks for p in c["parts"]]
     ends = np.cumsum(sizes).tolist()
