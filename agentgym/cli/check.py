@@ -2,12 +2,13 @@
 
 import argparse
 import json
+import multiprocessing
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from agentgym.cli.options import add_env_arguments, check_env_id, env_kwargs, existing_path
-from agentgym.errors import ConfigError
+from agentgym.errors import AgentGymError, ConfigError
 
 KINDS = ("reward", "tool")
 
@@ -56,8 +57,44 @@ def _checks(args: argparse.Namespace) -> Iterable[Any]:
         state = _object(args.state, "--state")
         found, options = hooks.TOOLS.resolve(args.name), {"calls": calls, "state": state, "env_id": env_id, **env_kwargs(args)}
         tools = found if isinstance(found, list | tuple) else [found]
-        return (result for tool in tools for result in iter_tool_checks(tool, **options))
+        return (result for tool in tools for result in _apart(lambda tool=tool: iter_tool_checks(tool, **options), getattr(tool, "name", args.name)))
     return _reward_checks(args)
+
+
+def _apart(checks: Callable[[], Iterable[Any]], name: str) -> Iterator[Any]:
+    """Yield the results of checks that run in a child process: a tool that ends its process has failed one."""
+    from agentgym.check import CheckResult
+
+    forked = multiprocessing.get_context("fork")
+    results, sender = forked.Pipe(duplex=False)
+    child = forked.Process(target=_send, args=(checks, sender))
+    child.start()
+    sender.close()
+    last = "the first rule"
+    while True:
+        try:
+            result = results.recv()
+        except EOFError:
+            child.join()
+            how = f"exit code {child.exitcode}" if (child.exitcode or 0) >= 0 else f"signal {-(child.exitcode or 0)}"
+            detail = f"it ended the process ({how}) in what comes after {last}; a run would end with it: raise ToolError, or use agentgym.tools.isolated"
+            yield CheckResult(f"{name}: leaves the process alone", False, detail)
+            return
+        if result is None:
+            return
+        if isinstance(result, Exception):
+            raise result
+        last = f"{result.name!r}"
+        yield result
+
+
+def _send(checks: Callable[[], Iterable[Any]], results: Any) -> None:
+    try:
+        for result in checks():
+            results.send(result)
+    except AgentGymError as error:
+        results.send(error)
+    results.send(None)
 
 
 def _reward_checks(args: argparse.Namespace) -> Iterable[Any]:

@@ -24,7 +24,8 @@ from agentgym.tools.tool import CONTEXT, Tool, ToolContext
 from agentgym.tools.toolbox import plain_json
 from agentgym.types import JSON
 
-_CHILD = "from agentgym.tools.own_process import work; work()"
+_CHILD = "import sys; sys.path[:] = sys.argv[3:]; from agentgym.tools.own_process import work; work()"
+"""The path first: a json.py in the working folder must not take the place of Python's."""
 _MAX_REPLY = 8_000_000
 
 
@@ -169,12 +170,11 @@ def _read(pipe: BinaryIO | Any) -> bytes:
 
 def work() -> None:
     """Serve calls of one function, in the child process, until stdin ends."""
-    place, memory_mb, *path = sys.argv[1:]
+    place, memory_mb = sys.argv[1:3]
     source, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     quiet = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1):
         os.dup2(quiet, descriptor)
-    sys.path[:] = path
     if int(memory_mb):
         import resource
 

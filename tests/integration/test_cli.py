@@ -84,6 +84,20 @@ def test_check_passes_and_says_what_it_checked() -> None:
     assert all(r["passed"] for r in results)
 
 
+def test_a_tool_that_ends_its_process_is_a_fault_that_the_command_survives(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import os\nimport agentgym\n\n@agentgym.tool\ndef leave(word: str) -> str:\n"
+        '    """Leave.\n\n    Args:\n        word: anything.\n    """\n    return word or os._exit(0)\n'
+    )
+    done = agentgym("check", "tool", "mine.py:leave", "--json", cwd=tmp_path)
+    results = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert [r["name"] for r in results if not r["passed"]] == ["leave: leaves the process alone"]
+    assert "exit code 0" in results[-1]["detail"]
+    wrong = agentgym("check", "tool", "mine.py:leave", "--env-id", "ToolCalls-v0", "--world", "shp", cwd=tmp_path)
+    assert (wrong.returncode, "did you mean 'shop'" in wrong.stderr) == (2, True)
+
+
 def test_index_build_info_and_a_flipped_byte(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "index"
     built = document(agentgym("index", "build", corpus / "passages.jsonl", "--out", out, "--json"))

@@ -57,6 +57,12 @@ def test_a_function_that_forks_answers_once():
     assert [run(box, "fork", {})[0].data for _ in range(3)] == ["parent"] * 3
 
 
+def test_modules_in_the_working_folder_do_not_take_the_place_of_others(tmp_path, monkeypatch):
+    (tmp_path / "json.py").write_text("raise RuntimeError\n")
+    monkeypatch.chdir(tmp_path)
+    assert run(Toolbox([isolated(theirs.misbehave)]), "misbehave", {"how": "well"})[0].data == "fine"
+
+
 def test_no_process_stays():
     before = children()
     item = isolated(theirs.misbehave, timeout_s=0.2)
