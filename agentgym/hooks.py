@@ -40,8 +40,8 @@ TOOLS: Registry[Any] = Registry("tool")
 RETRIEVERS: Registry[Callable[..., Any]] = Registry("retriever")
 """`(passages, **options) -> agentgym.retrieval.protocol.Retriever`"""
 
-WORLDS: Registry[Callable[..., Any]] = Registry("world")
-"""`(**parameters) -> world`"""
+WORLDS: Registry[Any] = Registry("world")
+"""`(**parameters) -> world`, or of ToolCalls-v0 a `Family` or a `TaskSource` as it is"""
 
 TASK_FORMATS: Registry[Callable[..., Any]] = Registry("task-format")
 """`(path, **options) -> Sequence[agentgym.task.Task]`"""

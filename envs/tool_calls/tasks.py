@@ -268,7 +268,9 @@ def open_world(text: str) -> TaskSource:
     if maker is None:
         names = hooks.WORLDS.names()
         raise ConfigError(f"world {text!r}: {from_name!r} is not known; allowed: {', '.join(names)}{suggestion(from_name, names)}")
-    if not isinstance(maker, Family):
+    if isinstance(maker, Family):
+        _register(maker, text)
+    else:
         if not callable(maker):
             raise ConfigError(f"world {text!r}: {from_name} is {type(maker).__name__}; name a Family, a TaskSource, or a function that makes one")
         try:
@@ -287,6 +289,14 @@ def open_world(text: str) -> TaskSource:
         raise ConfigError(f"world {text!r}: size and worlds are 1 or more")
     kinds = [k for k in options.get("kinds", "").split(",") if k]
     return WorldTasks(maker, kinds=kinds, **numbers)
+
+
+def _register(family: Family, text: str) -> None:
+    """Let the tasks of a family that was named by its place find their world when they are given alone."""
+    if family.name not in hooks.WORLDS:
+        hooks.WORLDS.add(family.name, family)
+    elif hooks.WORLDS.resolve(family.name) is not family:
+        raise ConfigError(f"world {text!r}: its Family is called {family.name!r}, as another world is; give it another name")
 
 
 _OPTIONS = ("seed", "size", "worlds", "kinds")

@@ -257,12 +257,15 @@ def test_a_world_of_ones_own_is_named_by_its_place(tmp_path: Path) -> None:
     path.write_text(
         "from agentgym.envs.tool_calls import Family, TaskList\nfrom agentgym.envs.tool_calls.domains.shop import shop\n"
         "from agentgym.envs.tool_calls.tasks import open_world\nbazaar = Family('bazaar', shop, size=30)\n"
-        "source = open_world('shop?size=30')\ndef made(seed='0'):\n    return open_world(f'shop?size=30&seed={seed}')\n"
+        "taken = Family('shop', shop, size=30)\nsource = open_world('shop?size=30')\ndef made(seed='0'):\n    return open_world(f'shop?size=30&seed={seed}')\n"
     )
     for world in (f"{path}:bazaar?seed=2", f"{path}:source", f"{path}:made?seed=2"):
         env = make(world=world)
         for task in list(env.tasks())[:3]:
             assert oracle(env, task).success, world
+            assert oracle(make(tasks=[task]), task).success, "its tasks find their world when they are given alone"
+    with pytest.raises(ConfigError, match="called 'shop', as another world is"):
+        make(world=f"{path}:taken")
     with pytest.raises(ConfigError, match="takes no options"):
         make(world=f"{path}:source?seed=1")
 
