@@ -1,7 +1,7 @@
 """Branches in training: counterfactual credit and trees beside turn credit, at equal CPU time, on the tiny policy.
 
-    python benchmarks/branches.py                  # about 6 CPU minutes; goes on where it stopped
-    python benchmarks/branches.py --seeds 3        # more seeds
+    python benchmarks/branches.py                  # three seeds, about 15 CPU minutes; goes on where it stopped
+    python benchmarks/branches.py --seeds 5        # more seeds
     python benchmarks/branches.py --report         # only write the page anew
 
 All runs begin with the same weights, have the same reward and the same objective, E[outcome] + E[sum of turn scores],
@@ -85,7 +85,7 @@ def learn(pool: EnvPool, start: Start, name: str, seed: int) -> dict[str, Any]:
 def main(arguments: Sequence[str]) -> int:
     """Run what is missing, then write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--report", action="store_true", help="run nothing, write the page")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     parser.add_argument("--runs", type=Path, default=HERE.parent / "runs" / "branches", help="where the warm starts are kept")
