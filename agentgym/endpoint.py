@@ -23,6 +23,7 @@ from agentgym.types import JSON
 
 T = TypeVar("T")
 _RETRIED = frozenset({408, 425, 429})
+_REFUSED = frozenset({400, 413, 422})
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,10 @@ class _RetryableError(Exception):
     def __init__(self, message: str, wait_s: float = 0.0) -> None:
         super().__init__(message)
         self.wait_s = wait_s
+
+
+class RefusedError(ServiceError):
+    """Raised where the service refuses what this one request says (too long, filtered); it may well take another."""
 
 
 class Endpoint:
@@ -208,7 +213,8 @@ class Endpoint:
         if status in _RETRIED or status >= 500:
             raise _RetryableError(f"HTTP {status}: {head}", _retry_after(response.headers.get("retry-after", "")))
         if not 200 <= status < 300:
-            raise ServiceError(f"{_public(url)}: HTTP {status}: {head}{self._advice(status)}")
+            kind = RefusedError if status in _REFUSED else ServiceError
+            raise kind(f"{_public(url)}: HTTP {status}: {head}{self._advice(status)}")
         try:
             return response.json()
         except (ValueError, RecursionError):
@@ -237,6 +243,8 @@ class Endpoint:
         loop = asyncio.get_running_loop()
         session = self._sessions.get(loop)
         if session is None:
+            for table in (self._sessions, _KEEPERS):  # what they hold, holds its loop: neither would ever be collected
+                _drop_ended(table)
             # asyncio.run() closes the async generators of its loop at the end, and with it this client's connections.
             keeper = _keep_client(self._headers, self.config.max_concurrent)
             session = _Session(await anext(keeper), asyncio.Semaphore(self.config.max_concurrent), keeper)
@@ -297,6 +305,13 @@ async def _keep_client(headers: dict[str, str], n_connections: int) -> AsyncGene
     limits = httpx.Limits(max_connections=n_connections, max_keepalive_connections=n_connections)
     async with httpx.AsyncClient(headers=headers, limits=limits, timeout=None) as client:
         yield client
+
+
+def _drop_ended(table: WeakKeyDictionary[asyncio.AbstractEventLoop, Any]) -> None:
+    for known in table.keyrefs():
+        loop = known()
+        if loop is not None and loop.is_closed():
+            table.pop(loop, None)
 
 
 def _headers(config: EndpointConfig) -> dict[str, str]:

@@ -10,7 +10,7 @@ import numpy as np
 from agentgym import hooks, schema
 from agentgym.dialects import Dialect, Parsed
 from agentgym.episode import Episode, digest, key_of, limits_of
-from agentgym.errors import ConfigError, EnvError, ResetNeededError, ServiceError, suggestion
+from agentgym.errors import ConfigError, EnvError, ResetNeededError, suggestion
 from agentgym.rewards import LATE_ENDS, Suite, as_info, build_suite
 from agentgym.sanitize import clip_action
 from agentgym.spaces import UnicodeText
@@ -224,7 +224,7 @@ class ToolEnv(gym.Env[str, str]):
         kept = copy_state(episode.state), dict(episode.used), set(episode.seen)
         try:
             return await self._call_each(episode, calls)
-        except ServiceError:  # the turn did not happen: neither did its first calls
+        except BaseException:  # a fault, or nobody waits any more: the turn did not happen, neither did its first calls
             episode.state, episode.used, episode.seen = kept
             raise
 

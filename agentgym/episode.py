@@ -13,7 +13,7 @@ from agentgym import schema
 from agentgym.errors import ConfigError, DataError, EnvError, suggestion
 from agentgym.rewards import EpisodeView, Suite
 from agentgym.rewards.changes import applied, diff
-from agentgym.rewards.replay import PROGRESS
+from agentgym.rewards.replay import PROGRESS, masked
 from agentgym.seeding import stream
 from agentgym.task import Limits, Task
 from agentgym.tools.services import EpisodeServices
@@ -172,9 +172,9 @@ class Episode:
         return tuple(talk)
 
     def trajectory(self, env_id: str, suite: Suite) -> Trajectory:
-        """Return the record of the episode (tokens are added by the driver)."""
+        """Return the record of the episode (tokens are added by the driver); one with an invalid score is in no mask."""
         task, fault = self.task, self.end_reason in ("env_error", "service_error")
-        return Trajectory(
+        record = Trajectory(
             id="/".join(str(p) for p in (task.id, *self.key)),
             env_id=env_id,
             task_id=task.id,
@@ -199,6 +199,7 @@ class Episode:
             info={"kind": task.kind, "hops": task.hops, "split": task.split, "world": task.world}
             | ({PROGRESS: self.progress} if suite.is_scheduled else {}),
         )
+        return masked(record)
 
     def to_bytes(self, env_id: str) -> bytes:
         """Return canonical JSON bytes of every stateful part."""

@@ -95,7 +95,7 @@ def parse_json(text: str, where: str) -> JSON:
         return json.loads(text)
     except json.JSONDecodeError as error:
         near = text[max(error.pos - 20, 0) : error.pos + 20]
-        raise DataError(f"{where}: not valid JSON: {error.msg} at character {error.pos + 1}, near {near!r}") from error
+        raise DataError(f"{where}: not valid JSON: {error.msg.removesuffix(' at')} at character {error.pos + 1}, near {near!r}") from error
     except RecursionError as error:
         raise DataError(f"{where}: JSON is nested too deeply") from error
     except ValueError as error:  # Python reads no longer whole numbers, since that takes quadratic time

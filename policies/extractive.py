@@ -15,7 +15,9 @@ MONTHS = (
     "January", "February", "March", "April", "May", "June",
     "July", "August", "September", "October", "November", "December",
 )  # fmt: skip
-NAME = re.compile(r"[A-Z][\w'’.&-]*(?:\s+(?:(?:of|the|de|la|van|von|and)\s+){0,2}[A-Z\d][\w'’.&-]*)*")
+CAPITAL = "".join(c for c in map(chr, range(0x2000)) if c.isupper())
+"""The capital letters of Latin, Greek, Cyrillic and their neighbours: Ä, Ž and Ω begin names as A does."""
+NAME = re.compile(rf"[{CAPITAL}][\w'’.&-]*(?:\s+(?:(?:of|the|de|la|van|von|and)\s+){{0,2}}[{CAPITAL}\d][\w'’.&-]*)*")
 DATE = re.compile(rf"\b(?:\d{{1,2}}\s+)?(?:{'|'.join(MONTHS)})(?:\s+\d{{1,2}},?)?\s+\d{{4}}\b")
 YEAR = re.compile(r"\b1\d{3}\b|\b20\d{2}\b")
 NUMBER = re.compile(r"\b\d[\d,.]*\b")

@@ -116,7 +116,8 @@ def _offered() -> Iterator[str]:
     """Ask for every field of gold and every kind of event, alone and as alternatives."""
     full = replace(FULL, final_state={"done": True})
     for field in fields(Gold):
-        empty = replace(full, **{field.name: field.default if isinstance(field.default, str) else type(getattr(full, field.name))()})
+        default = isinstance(field.default, str) or field.name == "final_state"  # an empty final state is a state
+        empty = replace(full, **{field.name: field.default if default else type(getattr(full, field.name))()})
         task = Task("probe", "q", empty)
         there = bool(getattr(empty, field.name))
         for needs, wanted in ((f"gold.{field.name}", there), (f"gold.{field.name}|events.none", there), (f"events.state|gold.{field.name}", True), ("scorer", True)):

@@ -26,10 +26,11 @@ CODE = re.compile(r"\bE_[A-Z_]+\b")
 def check_description(env: ToolEnv, tasks: Sequence[Task], records: Sequence[Trajectory]) -> list[Finding]:
     """Compare what is declared with what is there."""
     begin(env, tasks[0])  # tasks may have tools of their own
+    specs = env.specs
     return run_checks(
         (
             (SECTION, "it is registered and has a card", lambda: _card(env, records)),
-            (SECTION, "tools are described and run as declared", lambda: (p for s in env.specs for p in _tool(env, tasks[0], s))),
+            (SECTION, "tools are described and run as declared", lambda: (p for s in specs for p in _tool(env, tasks[0], s))),
             (SECTION, "the opening shows every tool and the question", lambda: _opening(env, tasks[0])),
             (SECTION, "infos hold what they promise", lambda: _infos(env, tasks[0])),
             (SECTION, "observations and actions are in their spaces", lambda: _spaces(env, tasks[0])),
@@ -70,13 +71,15 @@ def _card(env: ToolEnv, records: Sequence[Trajectory]) -> Iterator[str]:
 def _lasting(env: ToolEnv) -> list[str]:
     """Return the names of the tools that all kinds of tasks share and that are the environment's.
 
-    Tools that some tasks alone have, or that a user brings, are in no card.
+    Tools that some tasks alone have, or that a user brings, also with a world, are in no card.
     """
+    home = type(env).__module__.rpartition(".")[0]
+    if not getattr(env.source, "home", home).startswith(home):
+        return []
     tasks = env.tasks()
     n = min(SHARED, len(tasks))
     some = [tasks[i * len(tasks) // n] for i in range(n)]
     seen = [set(begin(env, task).infos[0]["tools"]) for task in some]
-    home = type(env).__module__.rpartition(".")[0]
     own = {name for name, item in env.toolbox.tools.items() if item.fn.__module__.startswith(home)}
     return sorted(set.intersection(*seen) & own)
 

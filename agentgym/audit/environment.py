@@ -68,7 +68,9 @@ def audit_env(
     learned, curve = check_learned(config.run, config.steps)
 
     def make(**more: Any) -> ToolEnv:
-        env = gym.make(env_id, disable_env_checker=True, **{**kwargs, **more}).unwrapped
+        # Tasks that are given take the place of the world's.
+        given = {name: value for name, value in kwargs.items() if name != "world" or "tasks" not in more}
+        env = gym.make(env_id, disable_env_checker=True, **{**given, **more}).unwrapped
         if not isinstance(env, ToolEnv):
             raise ConfigError(f"{env_id} is no agentgym.ToolEnv; the audit needs its record and its oracle")
         return env
@@ -84,7 +86,7 @@ def audit_env(
     steps: tuple[tuple[str, Callable[[], list[Finding]]], ...] = (
         ("scores", lambda: check_rewards(env, tasks, records)),
         ("components", lambda: check_components(env.suite)),
-        ("machine", lambda: _machine(machine, tasks, lambda: make(**further))),
+        ("machine", lambda: _machine(machine, tasks, lambda **more: make(**further, **more))),
         ("gold", lambda: check_isolation(env, tasks)),
         ("repetition", lambda: check_reproduction(env, tasks, live, make)),
         ("golden episodes", lambda: check_golden(env)),
@@ -111,7 +113,7 @@ def _further(env: ToolEnv, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return {"tools": [kwargs.get("tools", ()), *more]}
 
 
-def _machine(env: ToolEnv, tasks: Sequence[Task], make: Callable[[], ToolEnv]) -> list[Finding]:
+def _machine(env: ToolEnv, tasks: Sequence[Task], make: Callable[..., ToolEnv]) -> list[Finding]:
     return [*check_mechanics(env, tasks, make), *check_turns(env, tasks, make)]
 
 

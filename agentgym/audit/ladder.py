@@ -1,5 +1,6 @@
 """What each player earns: the honest oracle, careless ones, and the hacks, on the same tasks."""
 
+import itertools
 import json
 import math
 from collections import Counter
@@ -20,6 +21,8 @@ SHARE_OF_LEAD = 0.25
 CHANCE = 0.5
 """Guessing that succeeds more often than this says that the tasks are no tasks."""
 NOISES = (0.0, 0.3, 0.6, 0.9)
+FEW = 4
+"""With fewer tasks than this even the most careless oracle may happen to make no mistake."""
 WORDS = ("answers", "communicate", "rubrics", "nuggets")
 """Parts of gold that ask for words; and those of a checklist that read a reply or ask a judge."""
 
@@ -152,5 +155,9 @@ def _findings(env: ToolEnv, rows: Sequence[Row], honest: Sequence[Trajectory]) -
     careless = [r.total for r in rows if r.kind == "honest"]
     best, worst = careless[0], careless[-1]
     problem = "" if best > worst and best >= max(careless) else f"mean totals of ever more careless oracles: {', '.join(f'{v:.3f}' for v in careless)}"
-    found.append(finding("learnable", "fewer mistakes earn more", problem, note=" > ".join(f"{v:.2f}" for v in careless)))
+    note = f"{careless[0]:.2f}" + "".join(f" {'>' if b < a else '<' if b > a else '='} {b:.2f}" for a, b in itertools.pairwise(careless))
+    if problem and len(honest) < FEW and best == worst:  # chance: nobody made a mistake that cost anything
+        found.append(Finding("learnable", "fewer mistakes earn more", "skip", f"{note}: {len(honest)} tasks are too few to tell (--episodes)"))
+    else:
+        found.append(finding("learnable", "fewer mistakes earn more", problem, note=note))
     return found

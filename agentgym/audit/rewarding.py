@@ -1,6 +1,7 @@
 """What must hold of the scores of any episode: sums, bounds, finite supply, independence of form; each on real records."""
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -29,6 +30,7 @@ EXACT, NEAR = 1e-12, 1e-9
 Problem = tuple[str, str]
 """(what is wrong, the component responsible)."""
 FINE: Problem = ("", "")
+WORD, ARTICLES = re.compile(r"\w+"), ("a", "an", "the")
 
 
 def check_rewards(env: ToolEnv, tasks: Sequence[Task], records: Sequence[Trajectory]) -> list[Finding]:
@@ -256,14 +258,22 @@ def _answers(env: ToolEnv, task: Task) -> Problem:
     same = (gold, gold.upper(), gold.lower(), f"  {gold} ", f"{gold}.", f'"{gold}"', f"The {gold}")
     wide = gold.translate({c: c + 0xFEE0 for c in range(0x21, 0x7F)})
     other = (f"{gold} or {WRONG}", f"not {gold}", f"{gold}x", f"x{gold}", gold[:-1], f"{gold} 1", "", "the", gold[::-1], WRONG)
-    aliases = {text.casefold() for text in task.gold.answers[0].aliases}
+    right = {_bare(gold), *map(_bare, task.gold.answers[0].aliases)}  # "333" backwards is no near miss, nor "Inc." cut
     for text in (*same, wide, f"\u200b{gold}"):
         if not _answered(env, task, text).success:
             return f"task {task.id}: the gold answer written {text!r} is no success", name
     for text in other:
-        if text.casefold() not in aliases and _answered(env, task, text).success:
+        if _bare(text) not in right and _answered(env, task, text).success:
             return f"task {task.id}: the answer {text!r} is a success, gold is {gold!r}", name
     return FINE
+
+
+def _bare(text: str) -> str:
+    """Return the words of a text without articles, a decimal number as its value."""
+    try:
+        return str(float(text))
+    except ValueError:
+        return " ".join(word for word in WORD.findall(text.casefold()) if word not in ARTICLES)
 
 
 def _answered(env: ToolEnv, task: Task, text: str) -> Trajectory:

@@ -1,8 +1,8 @@
 """Reports as lines of text: one table of what everybody earned, then what failed, section by section."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from agentgym.audit.logs import LogReport
+from agentgym.audit.logs import Entry, LogReport
 from agentgym.audit.report import Report
 
 SHOWN = 20
@@ -54,9 +54,16 @@ def log_lines(report: LogReport) -> Iterator[str]:
     yield f"{len(report.disagreeing)} disagreements"
     for entry in report.disagreeing[:SHOWN]:
         yield f"  {entry.id}: {'; '.join(entry.disagreements[:3])}"
+    yield from _rest(report.disagreeing)
     yield f"{len(report.suspicious)} suspicious, {len(report.rewarded)} of them rewarded"
     yield from (f"  {kind}: {count}" for kind, count in report.kinds.items())
     for entry in report.suspicious[:SHOWN]:
         yield f"  {entry.id}: {'; '.join(entry.suspicions)}"
+    yield from _rest(report.suspicious)
+
+
+def _rest(entries: Sequence[Entry]) -> Iterator[str]:
+    if len(entries) > SHOWN:
+        yield f"  … and {len(entries) - SHOWN} more; --json lists all"
 
 

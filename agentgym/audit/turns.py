@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import gymnasium as gym
-
 from agentgym import schema
 from agentgym.audit.players import Player, advance, answer_tool, begin, look_tool
 from agentgym.audit.refusals import declared
@@ -26,15 +24,15 @@ SEVERAL = Limits(max_turns=9, max_calls_per_turn=3, max_invalid=2, max_repeats=9
 KINDS = ("documents", "citations", "state", "triples", "kept", "no such event")
 
 
-def check_turns(env: ToolEnv, tasks: Sequence[Task], make: Callable[[], ToolEnv]) -> list[Finding]:
-    """Run every check on fresh episodes; `make` gives another instance."""
+def check_turns(env: ToolEnv, tasks: Sequence[Task], make: Callable[..., ToolEnv]) -> list[Finding]:
+    """Run every check on fresh episodes; `make` gives another instance, with other arguments where it gets some."""
     task = replace(tasks[0], limits=SEVERAL)
     checks: tuple[tuple[str, str, Callable[[], Iterator[str]]], ...] = (
         ("secure", "a turn whose service failed leaves nothing behind", lambda: _failed(make(), task)),
         ("secure", "one bad call makes a bad turn", lambda: _mixed(env, task)),
         ("hack-resistant", "rewards read what the environment records, and nothing else", lambda: _recorded(env, tasks[0])),
         ("secure", "what tools opened is closed", lambda: _closed(make(), task)),
-        ("self-describing", "tasks may be given in every form", lambda: _given(env, tasks)),
+        ("self-describing", "tasks may be given in every form", lambda: _given(env, tasks, make)),
         ("self-describing", "results of further tools are shown as they are", lambda: _further(env, task)),
     )
     return run_checks(checks)
@@ -168,14 +166,14 @@ def _recorded(env: ToolEnv, task: Task) -> Iterator[str]:
             yield f"a reward of {kind!r} {'fits' if taken else 'does not fit'} an environment that records {sorted(env.events)}, scored state {part!r}"
 
 
-def _given(env: ToolEnv, tasks: Sequence[Task]) -> Iterator[str]:
-    """Make the environment with tasks as a list and as a source: it must have just those."""
+def _given(env: ToolEnv, tasks: Sequence[Task], make: Callable[..., ToolEnv]) -> Iterator[str]:
+    """Make the environment with tasks as a list and as a source, beside its index: it must have just those."""
     if "tasks" not in inspect.signature(type(env).__init__).parameters:
         return
     few = list(tasks[:2])
     for what, given, wanted in (("a list", few, few), ("their source", env.source, list(env.source.split(env.split)))):
-        made = gym.make(env.env_id, disable_env_checker=True, tasks=given, split=env.split).unwrapped
-        if not isinstance(made, ToolEnv) or [t.id for t in made.tasks()] != [t.id for t in wanted]:
+        made = make(tasks=given, split=env.split)
+        if [t.id for t in made.tasks()] != [t.id for t in wanted]:
             yield f"made with tasks={what}, the environment has other tasks"
 
 

@@ -14,9 +14,10 @@ from agentgym import schema
 from agentgym.check.episodes import StandIn, environment, play, repeated, scores, service_for, views, with_other_words
 from agentgym.check.result import CheckFailed, CheckResult, global_generators
 from agentgym.errors import AgentGymError, ConfigError
-from agentgym.rewards import Component, EpisodeView, Suite, build_suite
+from agentgym.rewards import Component, EpisodeView, Suite, answer_em, build_suite
 from agentgym.rewards.component import DeferredComponent
 from agentgym.rewards.declared import check_declaration
+from agentgym.rewards.expression import components
 from agentgym.task import Gold
 from agentgym.types import Score, Trajectory
 
@@ -71,7 +72,10 @@ def iter_reward_checks(
             return
         records = play(env)
     kept = json.dumps([schema.to_json(record) for record in records if record.turns])
+    named = list(components(suite.expression))
     for component in suite.components.values():
+        if component is answer_em and component not in named:
+            continue  # it decides about success where the reward names no outcome, and is not what was asked about
         rows = _fresh(kept)
         for rule, check in RULES.items():
             problem = _problem(check, component, rows)

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=whole_number(2), default=300, help="training steps within which success must rise")
     parser.add_argument("--all", action="store_true", help="list passed checks too")
     parser.add_argument("--logs", type=existing_path, metavar="PATH", help="audit a run folder or a file of trajectories instead of playing")
-    parser.add_argument("--format", default="agentgym", help="format of --logs: agentgym, atif, chat, search_r1, cm2")
+    parser.add_argument("--format", default="agentgym", help="format of --logs: agentgym, atif, chat, search_r1, trl, verl, cm2")
 
 
 def run(args: argparse.Namespace) -> int:

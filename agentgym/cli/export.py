@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--format", choices=tuple(WHAT), default="chat", help="what to write")
     parser.add_argument(
-        "--from", dest="source", default="agentgym", metavar="FORMAT", help="what to read: agentgym, atif, chat, search_r1, cm2"
+        "--from", dest="source", default="agentgym", metavar="FORMAT", help="what to read: agentgym, atif, chat, search_r1, trl, verl, cm2"
     )
     parser.add_argument(
         "--out", type=Path, help="file to write; for atif also a folder, one file each; stdout without it"
@@ -46,10 +46,13 @@ def run(args: argparse.Namespace) -> int:
     else:
         lines = [json.dumps(_written(t, args.format), ensure_ascii=False) for t in chosen]
         text, written = "".join(line + "\n" for line in lines), len(lines)
-        if args.out is None:
-            sys.stdout.write(text)
-            return 0
-        write_text(args.out, text)
+        if args.out is not None:
+            write_text(args.out, text)
+    if not written:
+        sys.stderr.write(f"warning: nothing was exported: no episode {'succeeded' if args.only_success else 'has a turn'}\n")
+    if args.out is None:
+        sys.stdout.write(text)
+        return 0
     message = {"out": str(args.out), "written": written}
     told = f"wrote {written} {WHAT[args.format]} to {args.out}"
     sys.stdout.write((json.dumps(message) if args.json else told) + "\n")

@@ -93,8 +93,8 @@ def _make(args: argparse.Namespace, progress: "Reporter | None") -> None:
     if args.action == "build":
         build_index(args.passages, args.out, engine=args.engine, format=args.format, **options)
         return
-    from agentgym.retrieval.lexical.build import check_target
     from agentgym.retrieval.wiki18 import corpus_file
+    from agentgym.retrieval.workspace import check_target
 
     check_target(args.out.resolve(), args.overwrite)
     folder = args.download or args.out.resolve().parent

@@ -1,5 +1,6 @@
 """`agentgym`: the one console script."""
 
+import errno
 import importlib
 import os
 import sys
@@ -19,7 +20,7 @@ COMMANDS = {
     "credit": "show what a credit recipe makes of recorded trajectories, turn by turn",
     "view": "show trajectories, or write the report of a run",
     "index": "build or inspect a search index",
-    "serve": "answer searches over an index to training code of others, over HTTP",
+    "serve": "answer searches over an index over HTTP, or offer an environment's tools over MCP",
     "export": "write trajectories as chat messages for supervised fine-tuning, or as ATIF documents",
 }
 JSON_LINES = ("export", "view")
@@ -64,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except OSError as error:  # a path of the command line that cannot be read or written
-        sys.stderr.write(f"error: {error.filename or 'input or output'}: {error.strerror or error}\n")
+        more = "; make room, then run the same command again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        sys.stderr.write(f"error: {error.filename or 'input or output'}: {error.strerror or error}{more}\n")
         return USAGE
     finally:
         warnings.formatwarning = formatted

@@ -70,11 +70,11 @@ def check_env_id(env_id: str) -> None:
 
 def add_policy_arguments(parser: argparse.ArgumentParser, default: str | None = None) -> None:
     """Add the choice of a policy."""
-    parser.add_argument("--policy", default=default, help="policy id, e.g. scripted, smollm2-135m, hf:PATH")
+    parser.add_argument("--policy", default=default, help="policy id, e.g. scripted, smollm2-135m, hf:PATH (default: %(default)s)")
     parser.add_argument("--policy-arg", action="append", default=[], metavar="KEY=JSON", help="argument of the policy")
     parser.add_argument("--noise", type=float, default=0.0, help="chance of a bad action per turn (scripted policy)")
-    parser.add_argument("--temperature", type=float, default=1.0, help="sampling temperature; 0 is greedy")
-    parser.add_argument("--max-tokens", type=whole_number(1), default=256, help="longest completion of one turn")
+    parser.add_argument("--temperature", type=float, default=1.0, help="sampling temperature; 0 is greedy (default: %(default)s)")
+    parser.add_argument("--max-tokens", type=whole_number(1), default=256, help="longest completion of one turn in tokens (default: %(default)s)")
 
 
 def add_judge_arguments(parser: argparse.ArgumentParser) -> None:

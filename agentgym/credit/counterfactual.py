@@ -1,6 +1,7 @@
 """Counterfactual credit: a turn is worth what continuations from its two sides say that it changed."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from agentgym.errors import DataError
 @dataclass(frozen=True, slots=True)
 class Prospects:
     """Turn scores become differences of the expected total, as continuations measured it."""
+
+    joins_levels: ClassVar = True
 
     weight: float = 0.0
     """Of the turn scores inside the total."""

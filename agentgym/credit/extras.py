@@ -33,7 +33,9 @@ _OPTIONAL = ("reference_turns",)
 """Extras that a recipe can do without; trajectories do not have them."""
 
 
-def gather(needs: Sequence[str], groups: Sequence[Group], arrays: CreditArrays) -> dict[str, NDArray[Any]]:
+def gather(
+    needs: Sequence[str], groups: Sequence[Group], arrays: CreditArrays, *, both_levels: bool = False
+) -> dict[str, NDArray[Any]]:
     """Return the extras that a recipe reads; rows as in `arrays`.
 
     Raises:
@@ -55,7 +57,7 @@ def gather(needs: Sequence[str], groups: Sequence[Group], arrays: CreditArrays) 
         elif name.startswith("ratio:"):
             out["log_ratio"] = _per_turn(name.removeprefix("ratio:"), rows, arrays.turn_mask.shape, _log_ratio)
         elif name == "channels":
-            out |= _channels(groups)
+            out |= _channels(groups, both_levels)
         elif name in _ROWS:
             out[name] = np.array([_ROWS[name](trajectory) for _, trajectory in rows], bool)
         elif name == "state":
@@ -183,9 +185,9 @@ def _known(name: str, rows: Sequence[tuple[str, Trajectory]]) -> None:
         )
 
 
-def _channels(groups: Sequence[Group]) -> dict[str, NDArray[Any]]:
+def _channels(groups: Sequence[Group], both_levels: bool) -> dict[str, NDArray[Any]]:
     """Return contributions with the weights taken out: the weights stay with `channel_weights`."""
-    found = channels_from_groups(groups)
+    found = channels_from_groups(groups, both_levels=both_levels)
     weights = np.where(found.trajectory_weight != 0, found.trajectory_weight, found.turn_weight)
     weights = np.where(weights != 0, weights, 1.0)
     return {"channels": (found.trajectory + found.turn.sum(1)) / weights, "channel_weights": weights}
@@ -211,7 +213,7 @@ def _entropies(rows: Sequence[tuple[str, Trajectory]], shape: tuple[int, ...]) -
                 out[i, k] = float(np.mean(turn.entropies))
             elif t.in_statistics or t.in_loss:
                 raise DataError(
-                    f"group {group}, trajectory {t.id}, turn {k}: no token entropies were recorded, which the recipe "
+                    f"group {group}, trajectory {t.id}, turn {turn.index}: no token entropies were recorded, which the recipe "
                     "reads. Record them in the policy, or choose another recipe."
                 )
     return out

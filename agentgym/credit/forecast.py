@@ -128,11 +128,11 @@ def _judged(f: dict[str, object]) -> tuple[Verdict, str]:
         )
     if isinstance(r, float) and r <= -max(LEAST, 2 * error):
         return "against", (
-            f"turn credit is likely to hurt: within groups, episodes with higher turn scores succeed less (correlation {r:+.2f})"
+            f"turn credit is likely to hurt: within groups, episodes with higher turn scores have lower outcomes (correlation {r:+.2f})"
         )
     if isinstance(r, float) and r >= max(LEAST, 2 * error):
         return "likely", (
-            f"turn credit is likely to help: over {horizon:.1f} turns, episodes with higher turn scores succeed more within groups "
+            f"turn credit is likely to help: over {horizon:.1f} turns, episodes with higher turn scores have higher outcomes within groups "
             f"(correlation {r:+.2f}), and turn scores speak in {rescued:.0%} of the groups while all outcomes are equal"
         )
     if silent >= 0.5 and rescued >= LEAST:
@@ -142,8 +142,8 @@ def _judged(f: dict[str, object]) -> tuple[Verdict, str]:
         )
     if isinstance(r, float) and abs(r) >= LEAST and error > LEAST:
         return "open", (
-            f"whether turn credit helps cannot be seen from so few groups: episodes with higher turn scores succeed "
-            f"{'more' if r > 0 else 'less'} (correlation {r:+.2f}), but chance alone gives up to {min(2 * error, 1.0):.2f} either way"
+            f"whether turn credit helps cannot be seen from so few groups: episodes with higher turn scores have "
+            f"{'higher' if r > 0 else 'lower'} outcomes (correlation {r:+.2f}), but chance alone gives up to {min(2 * error, 1.0):.2f} either way"
         )
     told = "cannot be compared with outcomes" if not isinstance(r, float) else f"hardly go with the outcome (correlation {r:+.2f})"
     return "unlikely", f"turn credit is unlikely to help: within groups, turn scores {told}"

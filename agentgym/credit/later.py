@@ -63,6 +63,11 @@ class PayPerTurn:
     eta: float = 0.0
     """Above 0: the turn score is -log_ratio / eta instead."""
 
+    @property
+    def joins_levels(self) -> bool:
+        """Whether the outcome is put into the turn scores."""
+        return not self.eta
+
     def apply(self, arrays: CreditArrays, scales: Scales) -> CreditArrays:
         """Return the arrays with the new turn scores."""
         if self.eta:

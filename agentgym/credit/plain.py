@@ -68,7 +68,7 @@ def arrays_of(
         in_loss=loss,
         ids=names,
         in_turn_level=whole,
-        extras=_extras(extras or {}, n),
+        extras=_extras(extras or {}, read),
     )
 
 
@@ -102,12 +102,16 @@ def _no_gaps(mask: Bools, labels: list[Any], numbers: Ints, names: tuple[str, ..
         )
 
 
-def _extras(extras: Mapping[str, ArrayLike], n: int) -> dict[str, NDArray[Any]]:
+def _extras(extras: Mapping[str, ArrayLike], read: Bools) -> dict[str, NDArray[Any]]:
+    """Return the extras as arrays, with 0 in the rows that nobody reads: they may hold anything, NaN included."""
     out: dict[str, NDArray[Any]] = {}
+    n = len(read)
     for name, given in extras.items():
         values: Floats = np.asarray(given)
         per_row = name not in ("channel_weights", "item_weights")
         if per_row and (values.ndim == 0 or len(values) != n):
             raise DataError(f"credit: extras[{name!r}] has shape {values.shape}; its first axis must be the {n} rows")
+        if per_row and np.issubdtype(values.dtype, np.floating):
+            values = np.where(read.reshape(-1, *[1] * (values.ndim - 1)), values, 0.0)
         out[name] = values
     return out

@@ -65,6 +65,11 @@ class Recipe:
     """One sentence for each combination of settings that biases or cancels something."""
 
     @property
+    def joins_levels(self) -> bool:
+        """Whether turn scores and outcome are put together before the levels: neither level can do without the other."""
+        return any(getattr(step, "joins_levels", False) for step in self.prepare)
+
+    @property
     def steps(self) -> tuple[Prepare | Block | Modulate, ...]:
         """The whole recipe in order."""
         return (*self.prepare, *self.blocks, *self.modulate)
@@ -105,8 +110,8 @@ class Recipe:
     def mean_squares(self, arrays: CreditArrays) -> dict[str, float]:
         """Return the mean square of the centred, unscaled values: what the running scales are made of.
 
-        Counted are members in the statistics that have another one: their live turns for "turn", their episodes for
-        "trajectory", and for "shared" the weighted sum of the levels over their live turns. Empty for a recipe that
+        Counted are members in the statistics of the level that have another one: their live turns for "turn", their
+        episodes for "trajectory", and for "shared" the weighted sum of the levels over their live turns. Empty for a recipe that
         normalises by itself.
         """
         if self.prepare or not any(isinstance(block, Centre) for block in self.blocks):
@@ -114,7 +119,10 @@ class Recipe:
         unscaled = tuple(block for block in self.blocks if not isinstance(block, Scale))
         counted = (arrays.in_statistics & arrays.has_other)[:, None]
         centred = self._through(arrays, Scales(), tuple(b for b in unscaled if not isinstance(b, Weight)))
-        pools = {level: x.values[x.live & counted] for level, x in centred.items()}
+        pools = {}
+        for level, x in centred.items():
+            seen = seen_at(level, arrays)
+            pools[level] = x.values[x.live & (seen.in_statistics & seen.has_other)[:, None]]
         weighted = self._through(arrays, Scales(), unscaled)
         both = sum((x.values for x in weighted.values()), np.zeros(arrays.turn_mask.shape))
         pools["shared"] = both[arrays.turn_mask & counted]
@@ -153,7 +161,7 @@ class Recipe:
         state = {level: take(level, arrays) for level in self.levels}
         whole = arrays.in_turn_level
         for block in blocks:
-            state[block.level] = block.apply(state[block.level], _at(block.level, arrays), scales)
+            state[block.level] = block.apply(state[block.level], seen_at(block.level, arrays), scales)
         if whole is not None and "turn" in state:
             x = state["turn"]
             state["turn"] = Level(np.where(whole[:, None], x.values, 0.0), x.live, x.uncentred, x.divisor)
@@ -171,7 +179,7 @@ _SOURCE = {
 }
 
 
-def _at(level: str, arrays: CreditArrays) -> CreditArrays:
+def seen_at(level: str, arrays: CreditArrays) -> CreditArrays:
     """Return the arrays that a level's blocks see: rows with missing turn scores are in no turn statistics."""
     if level != "turn" or arrays.in_turn_level is None:
         return arrays

@@ -11,10 +11,11 @@ from agentgym.credit.arrays import Bools, CreditArrays, Floats
 from agentgym.credit.blocks import Level, Weight
 from agentgym.credit.extras import gather
 from agentgym.credit.plain import Missing, arrays_of
-from agentgym.credit.recipe import Recipe
+from agentgym.credit.recipe import Recipe, seen_at
 from agentgym.credit.recipes import recipe_of
 from agentgym.credit.scales import CreditConfig, Scales
 from agentgym.credit.shape import OutcomeAtLast, SumTurns
+from agentgym.errors import ConfigError, DataError
 from agentgym.types import Group
 
 _NOISE = 1e-12
@@ -57,7 +58,7 @@ def advantages(config: CreditConfig, groups: Sequence[Group], scales: Scales | N
     recipe = recipe_of(config)
     arrays = CreditArrays.from_groups(groups, both_levels=config.both_levels)
     if recipe.needs:
-        arrays = arrays.but(extras=gather(recipe.needs, groups, arrays))
+        arrays = arrays.but(extras=gather(recipe.needs, groups, arrays, both_levels=config.both_levels))
     return _result(config, recipe, arrays, scales)
 
 
@@ -99,7 +100,8 @@ def advantages_from_arrays(
 
     Raises:
         DataError: for shapes that do not fit, and for a score that is missing or not finite; it names group and turn.
-        ConfigError: for an extra that the recipe reads and that was not given.
+        ConfigError: for an extra that the recipe reads and that was not given, and for missing = "outcome" with a recipe
+            that puts turn scores and outcome together before it compares.
     """
     config = CreditConfig() if config is None else config
     arrays = arrays_of(turn_scores, turn_mask, outcome, group, in_statistics, in_loss, extras or {}, ids, missing)
@@ -108,7 +110,19 @@ def advantages_from_arrays(
 
 def _result(config: CreditConfig, recipe: Recipe, arrays: CreditArrays, scales: Scales | None) -> CreditResult:
     scales = Scales.start(config) if scales is None else scales
-    values = recipe.run(arrays, scales)
+    if arrays.in_turn_level is not None and recipe.joins_levels:
+        raise ConfigError(
+            f"missing = 'outcome': recipe {recipe.name!r} puts turn scores and outcome together before it compares, so a row "
+            "without its turn scores has no outcome's advantage of its own; pass missing = 'zero', or take it out of both masks"
+        )
+    with np.errstate(invalid="ignore"):  # said below, with the row
+        values = recipe.run(arrays, scales)
+    if not (finite := np.isfinite(values).all(axis=1)).all():
+        row = int(np.flatnonzero(~finite)[0])
+        raise DataError(
+            f"row {arrays.ids[row] if arrays.ids else row}: recipe {recipe.name!r} gave an advantage that is no finite number; "
+            "look for one in the extras of its group"
+        )
     lengths = arrays.turn_mask.sum(1)
     first = np.zeros_like(lengths) if arrays.first_turn is None else arrays.first_turn
     used = _used_scales(recipe.trace(arrays, scales), arrays)
@@ -193,11 +207,12 @@ def _level_metrics(
 
 
 def _used_scales(traced: dict[str, Level], arrays: CreditArrays) -> dict[str, float]:
-    """Return 1 / mean(1/s) per level over the members that are compared, 0 where nothing was divided."""
-    compared = arrays.in_statistics & arrays.has_other
+    """Return 1 / mean(1/s) per level over the live places of members that are compared, 0 where nothing was divided."""
     used: dict[str, float] = {}
     for level, x in traced.items():
-        by_row = len(x.divisor) == len(compared) and compared.any()  # else one number for the batch
-        inverse = 1.0 / (x.divisor[compared] if by_row else x.divisor)
+        seen = seen_at(level, arrays)
+        places = (seen.in_statistics & seen.has_other)[:, None] & (x.live if x.live.shape == x.divisor.shape else True)
+        by_row = x.divisor.shape[0] == len(places) and places.any()  # else one number for the batch
+        inverse = 1.0 / (x.divisor[places] if by_row else x.divisor)
         used[level] = float(1.0 / inverse.mean()) if inverse.any() else 0.0
     return used

@@ -66,6 +66,8 @@ class CreditConfig:
         cautions = factory(self, **self.options).cautions
         if self.both_levels:
             cautions += ("credit.both_levels = true: a score at both scopes counts twice in the objective.",)
+        if factory.__module__.startswith("agentgym."):  # what a recipe of one's own reads is its own affair
+            cautions += _unread(self, factory)
         for sentence in cautions:
             _say_once(sentence)
 
@@ -207,6 +209,25 @@ def _check_options(recipe: str, factory: Callable[..., Any], options: Mapping[st
         wrong = not isinstance(given, kind) or (isinstance(given, bool) and not isinstance(default, bool))
         if default is not None and (wrong or (isinstance(given, float) and not math.isfinite(given))):
             raise ConfigError(f"credit.options.{name}: {given!r} is not of the kind of its default, {default!r}")
+
+
+_READ = {
+    "turn_grpo": ("turn_weight", "gamma", "scale"),
+    "per_index": ("turn_weight", "gamma", "scale"),
+    "discount_schedule": ("turn_weight",),
+}
+"""Settings beside `options` that recipes of ours read."""
+
+
+def _unread(config: CreditConfig, factory: Callable[..., Any]) -> tuple[str, ...]:
+    """Return one sentence for each setting that was given and that the recipe does not read."""
+    found = []
+    for name, parameter in inspect.signature(CreditConfig).parameters.items():
+        given = getattr(config, name)
+        if name in _READ["turn_grpo"] and name not in _READ.get(config.recipe, ()) and given != parameter.default:
+            own = f"; its own is credit.options.{name}" if name in inspect.signature(factory).parameters else ""
+            found.append(f"credit.{name} = {given!r}: recipe {config.recipe!r} does not read it{own}.")
+    return tuple(found)
 
 
 _said: set[str] = set()

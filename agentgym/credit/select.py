@@ -1,6 +1,7 @@
 """Selection: steps before the levels that take rows out of the masks. What is left out is counted in the metrics."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -69,6 +70,8 @@ class SpreadGroups:
 @dataclass(frozen=True, slots=True)
 class ConsistentRows:
     """The m rows of a group whose process scores agree most with their outcomes, right and wrong ones balanced."""
+
+    joins_levels: ClassVar = True
 
     keep: int
     by_chance: bool = False

@@ -1,7 +1,7 @@
 """Shaping: steps before the levels that change what is scored. Every one is a function of arrays, masks explicit."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -75,6 +75,8 @@ def overlong_penalty(n_tokens: ArrayLike, limit: float, cache: float) -> Floats:
 class OutcomeAtLast:
     """The outcome becomes part of the last turn's score."""
 
+    joins_levels: ClassVar = True
+
     def apply(self, arrays: CreditArrays, scales: Scales) -> CreditArrays:
         """Return the arrays with the outcome added to each last turn's score."""
         placed = np.where(last_turn(arrays.turn_mask), arrays.outcome[:, None], 0.0)
@@ -88,6 +90,8 @@ class OutcomeAtLast:
 @dataclass(frozen=True, slots=True)
 class SumTurns:
     """The outcome becomes the sum of the turn scores."""
+
+    joins_levels: ClassVar = True
 
     keep_outcome: bool = False
     """Add the turn scores to the outcome instead of replacing it."""
@@ -105,6 +109,8 @@ class SumTurns:
 @dataclass(frozen=True, slots=True)
 class MeanTurns:
     """The outcome becomes the turn scores' sum over a number of reference turns."""
+
+    joins_levels: ClassVar = True
 
     n_turns: int = 0
     """0: `extras["reference_turns"]`, or the most turns of the group where that is not given."""

@@ -41,8 +41,8 @@ from agentgym.types import JSON, Message, ToolCall, ToolSpec
 
 FORMS = ("auto", "hermes", "llama", "mistral")
 _HERMES, _PYTHON_TAG, _TOOL_CALLS, _ARGS, _CALL_ID = "<tool_call", "<|python_tag|>", "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]"
-_ENVIRONMENT = ("[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[AVAILABLE_TOOLS]")
-"""What only an environment writes, in Mistral's form."""
+_ENVIRONMENT = ("[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[AVAILABLE_TOOLS]", "[INST]", "[SYSTEM_PROMPT]")
+"""What only an environment writes, and what opens a turn, in Mistral's form."""
 _ANY = Limits(max_calls_per_turn=1 << 20, max_action_chars=1 << 30)
 
 
@@ -83,8 +83,9 @@ class ChatDialect(JsonDialect):
         thought, rest, error = split_thought(clean)
         form = "" if error else self._form_of(rest)
         if form in ("", "hermes") and not is_tagged(rest, rest.find(_HERMES)):
-            return super().parse(text, specs, limits)
-        error = reserved_error(clean.replace(_PYTHON_TAG, ""), thought) or _forged(rest, thought)
+            plain = not form and self.form in ("auto", "mistral")  # inside the JSON of a call everything may be written
+            return (_forged(clean, thought) if plain else None) or super().parse(text, specs, limits)
+        error = reserved_error(clean.replace(_PYTHON_TAG, ""), thought) or _forged(clean, thought)
         if error:
             return error
         prose, found = read_tagged(rest, specs) if form == "hermes" else (_llama if form == "llama" else _mistral)(rest)

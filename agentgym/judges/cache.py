@@ -79,10 +79,11 @@ class VerdictCache:
                 cursor.execute("BEGIN IMMEDIATE")
                 try:
                     cursor.executemany("INSERT OR REPLACE INTO verdicts (key, verdict) VALUES (?, ?)", rows)
+                    cursor.execute("COMMIT")
                 except BaseException:
-                    cursor.execute("ROLLBACK")
+                    if cursor.connection.in_transaction:  # some failures end it by themselves
+                        cursor.execute("ROLLBACK")
                     raise
-                cursor.execute("COMMIT")
         except sqlite3.Error as error:
             raise self._complaint(error) from error
 

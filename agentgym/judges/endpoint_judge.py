@@ -8,12 +8,12 @@ text: that is a fail (code "unreadable"), because no text may buy itself out of 
 import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
 from agentgym import schema
-from agentgym.endpoint import Endpoint, EndpointConfig, read_chat
+from agentgym.endpoint import Endpoint, EndpointConfig, RefusedError, read_chat
 from agentgym.errors import ConfigError, ServiceError
 from agentgym.judges import prompts
 from agentgym.judges.grounding import ground
@@ -63,6 +63,10 @@ class JudgeModel:
 
 class _UnreadableError(ValueError):
     """The model answered, but with no verdict."""
+
+
+class _UnwantedError(_UnreadableError):
+    """The service refused the request for what it says: too long for the model, or filtered."""
 
 
 class EndpointJudge:
@@ -118,13 +122,15 @@ class EndpointJudge:
             if len(block) > 1:  # one statement may have spoilt the answer for all
                 single = await asyncio.gather(*(self._decide_block([request]) for request in block))
                 return [verdict for one in single for verdict in one]
-            return [await self._blame(block[0], str(unreadable))]
+            return [await self._blame(block[0], unreadable)]
 
-    async def _blame(self, request: JudgeRequest, problem: str) -> Verdict:
+    async def _blame(self, request: JudgeRequest, problem: _UnreadableError) -> Verdict:
         """Find out whose fault an unreadable answer is: ask the same about a text that can do no harm."""
         control = JudgeRequest(
             request.criterion, CONTROL_TEXT, request.channel, condition=request.condition, labels=request.labels
         )
+        if isinstance(problem, _UnwantedError):  # what stands beside the text may be what is refused
+            control = replace(request, text=CONTROL_TEXT)
         try:
             answer = await self._ask([control])
         except _UnreadableError:
@@ -144,11 +150,13 @@ class EndpointJudge:
         unreadable: list[str] = []
 
         def read(answer: JSON) -> list[Verdict]:
-            chat = read_chat(answer)
+            said = ""
             try:
+                chat = read_chat(answer)
+                said = f" (finish_reason {chat.finish_reason})"
                 verdicts = prompts.read(chat.text, block, self.id)
             except ValueError as problem:
-                unreadable.append(f"{problem} (finish_reason {chat.finish_reason})")
+                unreadable.append(f"{problem}{said}")
                 raise
             usage = answer.get("usage")
             used = usage.get("total_tokens") if isinstance(usage, dict) else None
@@ -158,7 +166,12 @@ class EndpointJudge:
         key = ("judge", prompts.nonce(block[0]))
         try:
             return await self.endpoint.post("/chat/completions", body, read, key=key)
+        except RefusedError as error:
+            self.meter.settle(entry, 0)
+            raise _UnwantedError(str(error)) from None
         except ServiceError as error:
+            if not unreadable:  # nothing was answered: an outage must not use up the budget of the run
+                self.meter.settle(entry, 0)
             if len(unreadable) >= self.model.max_attempts:
                 raise _UnreadableError(unreadable[-1]) from None
             return [abstention("service", str(error), self.id) for _ in block]

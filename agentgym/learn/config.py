@@ -17,7 +17,7 @@ class TrainConfig(OptimConfig):
     steps: int = 180
     """Learner steps; one batch of rollouts each."""
     schedule: Schedule = "linear"
-    """The rate falls to `min_lr_share` of the peak by the last step: the last steps settle what was learned."""
+    """The rate falls towards `min_lr_share` of the peak: the last steps settle what was learned."""
     max_cpu_s: float = 0.0
     """CPU-seconds after which no further step is begun, warm start included; 0: no limit."""
     n_prompts: int = 16

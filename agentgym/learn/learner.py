@@ -240,7 +240,7 @@ class Learner:
             if not len(part.lengths):
                 continue
             part_stats = self._accumulate(part)
-            if update == 0:
+            if not norms and not skipped:  # a share without advantages makes no update
                 first_gap = part_stats.max_logprob_gap
             stats.add(part_stats)
             norm, taken = apply_gradients(self._optimizer, train, lr)

@@ -38,7 +38,8 @@ class LossConfig:
     clip_high: float = 0.28
     """The ratio's upper bound is 1 + clip_high (larger than the lower one: "DAPO", clip-higher)."""
     dual_clip: float = 0.0
-    """Above 1: on tokens with a negative advantage the ratio counts as this at most (usual: 3). 0: no such bound."""
+    """Above 1: on tokens with a negative advantage the ratio counts as this at most (usual: 3). 0: no such bound. Read by
+    ppo."""
     cispo_bounds: Literal["offset", "cap"] = "offset"
     """offset: cispo's ratio is held in [1 - clip_low, 1 + clip_high] (verl). cap: it is at most clip_high itself,
     without a lower bound (TRL, where 5 is usual): the same number means another bound."""
@@ -128,6 +129,9 @@ class LossConfig:
             "loss.cispo_bounds = cap holds the ratio below loss.clip_high itself, which is below 1: every token at "
             "ratio 1 is scaled down; 5 is usual":
                 c.surrogate == "cispo" and c.cispo_bounds == "cap" and c.clip and c.clip_high < 1,
+            f"loss.dual_clip is read by ppo alone, and loss.surrogate is {c.surrogate}": c.dual_clip > 0 and c.surrogate != "ppo",
+            f"loss.ratio = {c.ratio} changes nothing: loss.surrogate = reinforce has no ratio":
+                c.surrogate == "reinforce" and c.ratio != "token",
         }  # fmt: skip
         return tuple(text for text, holds in found.items() if holds)
 

@@ -19,11 +19,11 @@ class OptimConfig:
     lr: float = 1e-3
     """Peak learning rate."""
     schedule: Schedule = "constant"
-    """What follows the warm-up: constant, or linear / cosine down to `min_lr_share` of the peak at the last step."""
+    """What follows the warm-up: constant, or linear / cosine down towards `min_lr_share` of the peak."""
     warmup_steps: int = 0
     """Steps over which the rate rises linearly from lr / warmup_steps to lr."""
     min_lr_share: float = 0.0
-    """Share of `lr` that is left at the last step of a linear or cosine schedule."""
+    """Share of `lr` that a linear or cosine schedule would reach one step after the last."""
     betas: tuple[float, float] = (0.9, 0.95)
     """Decay rates of Adam's two running moments."""
     eps: float = 1e-8

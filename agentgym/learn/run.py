@@ -35,6 +35,8 @@ from agentgym.seeding import stream
 from agentgym.task import Task
 from agentgym.types import JSON, Group, StepRecord, TokenRows
 
+UNKNOWN_SHARE = 0.1
+"""Share of tokens without a word of their own above which a warning is given."""
 PACKAGES = ("agentic-gym", "gymnasium", "numpy", "torch", "transformers", "bm25s")
 
 TINY_WORLD = {
@@ -235,12 +237,13 @@ class Run:
 
     def _warm_start(self, checkpoint: Checkpoint | None) -> Generator[Event, None, WarmStart]:
         started = time.process_time()
-        warm = WarmStart(self.config.sft, self.policy, self._demonstrations(), self.config.seed)
+        rows = self._demonstrations()
+        warm = WarmStart(self.config.sft, self.policy, rows, self.config.seed)
         if checkpoint is not None:
             warm.resume(checkpoint)
         else:
             warm.cpu_s = time.process_time() - started  # making the demonstrations counts
-        yield Event("demonstrations", 0, {"episodes": float(self.config.demonstrations.episodes)})
+        yield Event("demonstrations", 0, {"episodes": float(self.config.demonstrations.episodes)}, _unknown_words(rows, self.policy))
         for record in warm.records(self.store):
             yield self._keep("warmstart", record)
         return warm
@@ -343,6 +346,21 @@ class Run:
         used = {i for t in read_trajectories(path) for s in t.segments for i in s.ids} if path.exists() else set()
         texts = {str(i): text for i, text in sorted(self.policy.token_texts(used).items())}
         write_text(self.out / "tokens.json", json.dumps(texts) + "\n")
+
+
+def _unknown_words(rows: Sequence[TokenRows], policy: Any) -> tuple[str, ...]:
+    """Return a warning where many tokens of the demonstrations stand for words that the policy does not know."""
+    tokenizer = getattr(policy, "tokenizer", None)
+    unknown: int | None = getattr(tokenizer, "unk_token_id", None)
+    ids = [id_ for r in rows for row in r.ids for id_ in row]
+    share = ids.count(unknown) / max(1, len(ids)) if unknown is not None else 0.0
+    if share < UNKNOWN_SHARE:
+        return ()
+    return (
+        f"{share:.0%} of the demonstrations' tokens are {getattr(tokenizer, 'unk_token', unknown)}: the policy has no token for "
+        "these words and cannot learn to write them; take a model that reads any text (policy=hf:PATH), or give tiny the words "
+        "and tools of this world (policy_args.words, policy_args.tools)",
+    )
 
 
 def _losses(result: EvalResult) -> tuple[str, ...]:

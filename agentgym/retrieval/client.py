@@ -1,6 +1,7 @@
 """A retriever at the other end of a network: pooled connections, retries, a circuit breaker."""
 
 import functools
+import os
 import threading
 import time
 import weakref
@@ -23,6 +24,8 @@ _CHUNK = 256
 """Queries of one request."""
 _REMEMBERED = 8_192
 """Passages that were shown and are kept, for `passage` where the server cannot look one up."""
+_MAX_ID_CHARS = 4_000
+"""Longest id that is looked up, percent-encoded; no server would read a longer address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +90,18 @@ class Breaker:
         with self._lock:
             self._failures, self._open_until, self._probing, self._cooldown_s = 0, None, False, self._first
 
-    def failure(self, what: str) -> None:
-        """Count a failed search; open where there were enough, or where it was the probe."""
+    def failure(self, what: str, *, probe: bool = False) -> None:
+        """Count a failed search; open where there were enough, or where it was the probe.
+
+        One that was admitted before the circuit opened, and fails after, says nothing new.
+        """
         with self._lock:
             self._failures, self._last = self._failures + 1, what
-            if self._probing:
-                self._cooldown_s = min(self._longest, 2 * self._cooldown_s)
-            if self._probing or self._failures >= self._after:
+            if probe:
+                self._cooldown_s, self._probing = min(self._longest, 2 * self._cooldown_s), False
+            if probe or (self._open_until is None and self._failures >= self._after):
                 self._open_until = time.monotonic() + self._cooldown_s
                 self.opened += 1
-            self._probing = False
 
 
 class RemoteRetriever:
@@ -121,11 +126,7 @@ class RemoteRetriever:
         """
         self.url, self._root = _addresses(url)
         self.config = config or ClientConfig()
-        limits = httpx.Limits(
-            max_connections=self.config.max_connections, max_keepalive_connections=self.config.max_connections
-        )
-        self._http = httpx.Client(limits=limits, timeout=self.config.timeout_s, headers={"content-type": JSON_TYPE})
-        weakref.finalize(self, self._http.close)  # a client that is dropped leaves no sockets open
+        self._pid, self._http = os.getpid(), self._connected()
         self.breaker = Breaker(self.config.breaker_after, self.config.cooldown_s, self.config.max_cooldown_s)
         self._seen: OrderedDict[str, Passage] = OrderedDict()
         self._seen_lock = threading.Lock()
@@ -152,6 +153,8 @@ class RemoteRetriever:
         seen = self._seen.get(doc_id)
         if seen is not None:
             return seen
+        if len(_quoted(doc_id)) > _MAX_ID_CHARS:
+            return None
         response = self._request("GET", f"{self._root}/documents/{_quoted(doc_id)}", None)
         if response.status_code != 200:
             return None
@@ -186,6 +189,14 @@ class RemoteRetriever:
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         return remote_retriever, (self.url, self.config)
 
+    def _connected(self) -> httpx.Client:
+        limits = httpx.Limits(
+            max_connections=self.config.max_connections, max_keepalive_connections=self.config.max_connections
+        )
+        client = httpx.Client(limits=limits, timeout=self.config.timeout_s, headers={"content-type": JSON_TYPE})
+        weakref.finalize(self, client.close)  # a client that is dropped leaves no sockets open
+        return client
+
     def _answered(self, body: bytes, n: int) -> list[list[Hit]]:
         response = self._request("POST", self.url, body)
         if response.status_code != 200:
@@ -197,14 +208,16 @@ class RemoteRetriever:
 
     def _request(self, method: str, url: str, body: bytes | None) -> httpx.Response:
         """Return the first answer that is not worth another try. Raises ServiceError when there was none."""
+        if self._pid != os.getpid():  # a fork: on its parent's connections it would take the parent's answers
+            self._pid, self._http = os.getpid(), self._connected()
         try:
-            attempts = self.breaker.enter() or self.config.max_attempts
+            probe = self.breaker.enter()
         except ServiceError as error:
             raise ServiceError(f"{self.url}: {error}") from None
         try:
-            response = self._attempts(method, url, body, attempts)
+            response = self._attempts(method, url, body, probe or self.config.max_attempts)
         except BaseException as error:
-            self.breaker.failure(str(error))
+            self.breaker.failure(str(error), probe=probe is not None)
             raise
         self.breaker.success()
         return response

@@ -16,7 +16,7 @@ from agentgym.retrieval.encoders import Encoder
 from agentgym.retrieval.index import open_index
 from agentgym.retrieval.protocol import Hit
 from agentgym.retrieval.vectors import ExactVectors, FaissVectors, Vectors, build_vectors, plan_vectors
-from agentgym.retrieval.workspace import building, publish, workspace
+from agentgym.retrieval.workspace import building, publish, restore, workspace
 from agentgym.types import JSON, Passage
 
 FORMAT, VERSION = "agentgym-dense", 1
@@ -126,6 +126,7 @@ def build_dense(
     """
     folder, tell = Path(index).expanduser().resolve(), progress or (lambda stage, done, total: None)
     passages, out = passages_of(open_index(folder)), folder / FOLDER
+    restore(out)
     if out.exists() and not overwrite:
         raise ConfigError(f"{out} is there already; replace it with --overwrite, overwrite=True")
     opened = open_encoder(encoder) if isinstance(encoder, str) else encoder

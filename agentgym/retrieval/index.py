@@ -27,7 +27,7 @@ from agentgym.retrieval.passages import (
 from agentgym.retrieval.postings import Postings, PostingsBuilder
 from agentgym.retrieval.protocol import Retriever
 from agentgym.retrieval.pyserini_backend import PyseriniRetriever, is_lucene_index
-from agentgym.retrieval.workspace import publish, workspace
+from agentgym.retrieval.workspace import check_target, publish, workspace
 from agentgym.types import JSON
 
 Progress = Callable[[str, int, int], None]
@@ -64,7 +64,7 @@ def build_index(
     """
     paths = [Path(p) for p in ([passages_paths] if isinstance(passages_paths, str | Path) else passages_paths)]
     out = Path(out_dir).resolve()
-    _check_target(out, overwrite)
+    check_target(out, overwrite)
     with workspace(out) as folder:
         counts, sources = _write_files(paths, folder, progress or (lambda stage, done, total: None))
         manifest = write_manifest(folder, counts, sources)
@@ -166,15 +166,6 @@ def _shared(path: Path, changed: tuple[int, int] | None, verify: bool) -> Retrie
     if is_lucene_index(path) and not (path / NAME).exists():
         return PyseriniRetriever(path)
     return open_index(path, verify=verify)
-
-
-def _check_target(out: Path, overwrite: bool) -> None:
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not (out / NAME).is_file():
-        raise ConfigError(f"output folder {out} exists and holds no index; choose another, or empty it")
-    if not overwrite:
-        raise ConfigError(f"output folder {out} holds an index already; choose another, or replace it (--overwrite, overwrite=True)")
 
 
 def _write_files(

@@ -6,6 +6,7 @@ first of them that searches schedules one batch behind all the others; so a wave
 """
 
 import asyncio
+from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
 from agentgym.errors import ServiceError
@@ -56,7 +57,11 @@ async def search_in_wave(corpus: Retriever, query: str, k: int) -> list[Hit]:
 
 
 async def _in_thread(corpus: Retriever, searches: list[_Asked], k: int) -> None:
-    _settle(searches, await asyncio.to_thread(_answers, corpus, [query for query, _ in searches], k))
+    try:
+        answers = await asyncio.to_thread(_answers, corpus, [query for query, _ in searches], k)
+    except Exception as error:  # noqa: BLE001 (no thread can be had: nobody may wait for it)
+        answers = [error for _ in searches]
+    _settle(searches, answers)
 
 
 def _answers(corpus: Retriever, queries: list[str], k: int) -> list[list[Hit] | Exception]:
@@ -76,11 +81,13 @@ def _answers(corpus: Retriever, queries: list[str], k: int) -> list[list[Hit] | 
     return [found[query] for query in queries]
 
 
-def _settle(searches: list[_Asked], answers: list[list[Hit] | Exception]) -> None:
+def _settle(searches: list[_Asked], answers: Sequence[list[Hit] | Exception]) -> None:
     for (_, future), answer in zip(searches, answers, strict=True):
         if future.done():
             continue
-        if isinstance(answer, Exception):
+        if isinstance(answer, StopIteration):  # a future cannot carry it
+            future.set_exception(RuntimeError("the search raised StopIteration"))
+        elif isinstance(answer, Exception):
             future.set_exception(answer)
         else:
             future.set_result(list(answer))

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agentgym.errors import ConfigError
+from agentgym.retrieval.manifest import NAME
 
 try:
     import fcntl
@@ -101,24 +102,53 @@ def _holder(lock: Path) -> str:
         return "another process"
 
 
+def check_target(out: Path, overwrite: bool) -> None:
+    """Refuse a folder that holds something else, or an index that is not to be replaced.
+
+    Raises:
+        ConfigError: says which.
+    """
+    restore(out)
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / NAME).is_file():
+        raise ConfigError(f"output folder {out} exists and holds no index; choose another, or empty it")
+    if not overwrite:
+        raise ConfigError(f"output folder {out} holds an index already; choose another, or replace it (--overwrite, overwrite=True)")
+
+
 def publish(folder: Path, out: Path) -> None:
     """Make `folder` durable and move it to `out`; an existing `out` is replaced.
 
-    Between the two renames of a replacement `out` is absent for a moment, never half-written.
+    Between the two renames of a replacement `out` is absent for a moment, never half-written; where the process ends
+    just then, the next build gives it back (`restore`).
     """
     for path in (*folder.iterdir(), folder):
         _sync(path)
-    old = folder.with_name(folder.name + ".old")
+    old = _replaced(out)
     if out.exists():
+        shutil.rmtree(old, ignore_errors=True)
         out.rename(old)
     try:
         folder.rename(out)
-    except OSError:
-        if old.exists():
-            old.rename(out)
+    except BaseException:
+        restore(out)
         raise
     _sync(out.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def restore(out: Path) -> None:
+    """Give back the `out` that a build was about to replace when it was killed, and clear away what is left of one."""
+    old = _replaced(out)
+    if out.exists():
+        shutil.rmtree(old, ignore_errors=True)
+    elif old.exists():
+        old.rename(out)
+
+
+def _replaced(out: Path) -> Path:
+    return out.with_name(f".{out.name}.replaced")
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from agentgym.errors import ConfigError
 from agentgym.gold import GuiAction
 from agentgym.rewards.component import Component, EpisodeView
 from agentgym.rewards.events import succeeded
@@ -159,7 +160,9 @@ class ShopR1(Component):
     is_outcome = False
 
     def __init__(self, dars: float = 1000.0) -> None:
-        """Set the difficulty-aware scale of the long text."""
+        """Set the difficulty-aware scale of the long text. Raises ConfigError for a negative one."""
+        if not dars >= 0:
+            raise ConfigError(f"{self.name}: dars={dars!r}; allowed: 0 or more")
         self.dars = dars
         self.range = (0.0, 1.1 + dars)
 

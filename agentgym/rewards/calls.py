@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from agentgym import typed
+from agentgym.errors import ConfigError
 from agentgym.rewards.assignment import optimal
 from agentgym.rewards.component import Component, EpisodeView
 from agentgym.rewards.events import TALK
@@ -115,8 +116,9 @@ class CallMatch(Component):
 
     Made for next-call prediction: the gold calls of turn k (`GoldCall.turn`, by default the first) meet the calls of
     the episode's turn k, and each such turn is an equal share. A text that is no action has no calls; turns that an
-    ended episode never reached are paid as empty ones at the end. For long episodes see `trace_match`, where extra
-    calls cost.
+    ended episode never reached are paid as empty ones with its last turn, unless a limit that comes after that turn
+    (max_tokens, time_limit) cut it: with lo below 0 such a cut is cheaper than going on. For long episodes see
+    `trace_match`, where extra calls cost.
 
     Source: ToolRL (`call_score` has the formula and the deviations); lo=−3, hi=3 gives its numbers.
     """
@@ -127,7 +129,9 @@ class CallMatch(Component):
     needs = frozenset({"gold.trace"})
 
     def __init__(self, lo: float = 0.0, hi: float = 1.0) -> None:
-        """Set the value of no match and of a full match."""
+        """Set the value of no match and of a full match. Raises ConfigError where the first is the greater one."""
+        if not lo <= hi:
+            raise ConfigError(f"{self.name}: lo={lo!r} must not be above hi={hi!r}: no match is worth lo, a full one hi")
         self.lo, self.hi = lo, hi
         self.range = (min(lo, 0.0), max(hi, 0.0))
 

@@ -48,8 +48,8 @@ class Progress:
     """First turn of the running user turn."""
     n_turns: int = 0
     """Turns that were looked at."""
-    closed: bool = False
-    """The last of them ended its user turn."""
+    settled: int = -1
+    """Index of the last turn that ended its user turn; what was met after it is not paid by user turns."""
     paid: float = 0.0
     unmet_critical: tuple[str, ...] = ()
     """Critical criteria whose time is over."""
@@ -81,9 +81,13 @@ def worth(progress: Progress, share: Mapping[str, float]) -> float:
     return min(sum(share[id_] for id_ in progress.met), 1.0)
 
 
-def all_met(checklist: Checklist, progress: Progress) -> bool:
-    """Whether everything is met, no minefield was hit, and the last user turn was not cut off."""
-    return progress.closed and not progress.mines and all(c.never or c.id in progress.met for c in checklist.criteria)
+def all_met(checklist: Checklist, progress: Progress, *, at_once: bool = False) -> bool:
+    """Whether everything was met, and no minefield hit: so exactly whether everything was paid.
+
+    What was met in a user turn that was cut off does not count, unless it is paid `at_once`.
+    """
+    hits = {id_ for id_, hit in progress.met.items() if at_once or hit.index <= progress.settled}
+    return progress.n_turns > 0 and not progress.mines and all(c.never or c.id in hits for c in checklist.criteria)
 
 
 def moments(view: EpisodeView) -> Iterator[Moment]:
@@ -141,7 +145,8 @@ def advance(
         elif criterion.id not in progress.met:
             progress.met[criterion.id] = hit
             new.append(criterion.id)
-    progress.n_turns, progress.closed = moment.index + 1, moment.ends
+    progress.n_turns = moment.index + 1
+    progress.settled = moment.index if moment.ends else progress.settled
     progress.unmet_critical = tuple(c.id for c in checklist.criteria if _lost(c, progress, moment))
     if ends_user_turn(moment.turn):
         progress.user_turn, progress.start = moment.user_turn + 1, moment.index + 1

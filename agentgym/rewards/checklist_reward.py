@@ -93,7 +93,7 @@ class ChecklistReward(DeferredComponent):
         if self.checklist is not None and self.failure_max is None:
             self.failure_max = 1.0 - min(shares(self.checklist).values())
         if self.scope == "turn":
-            self.outcome = ChecklistMet(self.checklist, judge=judge)
+            self.outcome = ChecklistMet(self.checklist, judge=judge, at_once=self.assignment == "step")
 
     def complaint(self, gold: Gold) -> str:
         """Return what is wrong with a task's own checklist."""
@@ -154,8 +154,8 @@ class ChecklistReward(DeferredComponent):
         ]
 
     def recompute(self, stored: Mapping[int, Score]) -> dict[int, Score]:
-        """Return the judged scores as they are; those of rules and programs are scored again from the events."""
-        return {i: score for i, score in stored.items() if score.parts.get("judged")}
+        """Return what a judge said, or did not say, as it is; scores of rules and programs come from the events again."""
+        return {i: score for i, score in stored.items() if score.parts.get("judged") or not score.valid}
 
     # ---- inside
 
@@ -237,16 +237,23 @@ class ChecklistReward(DeferredComponent):
 
 
 class ChecklistMet(ChecklistReward):
-    """1 if every criterion was met and no minefield was hit: the outcome that belongs to `checklist`."""
+    """1 if every criterion was met and no minefield was hit: the outcome that belongs to `checklist`.
+
+    What was met in a user turn that a limit outside of the task cut off counts only where it is paid at the step itself.
+    """
 
     name = "checklist_met"
     scope = "trajectory"
     supply = "terminal"
     failure_max = 0.0
 
-    def __init__(self, checklist: Checklist | str | None = None, *, judge: JudgeService | None = None) -> None:
-        """Choose the checklist, as for `ChecklistReward`."""
+    def __init__(
+        self, checklist: Checklist | str | None = None, *, judge: JudgeService | None = None, at_once: bool | None = None
+    ) -> None:
+        """Choose the checklist, as for `ChecklistReward`; `at_once`: its reward pays at the step itself (None: as it says)."""
         super().__init__(checklist, assignment="trajectory", judge=judge)
+        paid = self.checklist.assignment if self.checklist else "turn_end"
+        self.at_once = paid == "step" if at_once is None else at_once
         self.name = "checklist_met" if self.checklist is None else f"checklist_met:{self.checklist.name}"
 
     def stop(self, view: EpisodeView, state: _State) -> str:
@@ -254,7 +261,7 @@ class ChecklistMet(ChecklistReward):
         return ""
 
     def _value(self, checklist: Checklist, progress: Progress) -> float:
-        return float(all_met(checklist, progress))
+        return float(all_met(checklist, progress, at_once=self.at_once))
 
 
 def view_of(trajectory: Trajectory) -> EpisodeView:

@@ -47,6 +47,12 @@ def check_declaration(component: Component) -> None:
         raise ConfigError(f"{where}: the sum of a {component.supply} starts at 0, so range {component.range} must hold 0")
 
 
+def says(gold: Gold, attribute: str) -> bool:
+    """Whether gold says something in a field. An empty final state ({}, []) is a state; other empty fields say nothing."""
+    value = getattr(gold, attribute)
+    return value is not None if attribute == "final_state" else bool(value)
+
+
 def offered(gold: Gold, need: str, component: str, events: Collection[str] | None) -> bool:
     """Whether gold or the environment has one of the alternatives of a need; services are always offered."""
     for option in need.split("|"):
@@ -58,7 +64,7 @@ def offered(gold: Gold, need: str, component: str, events: Collection[str] | Non
         if kind != "gold":
             return True
         try:
-            if getattr(gold, attribute):
+            if says(gold, attribute):
                 return True
         except AttributeError:
             fields = tuple(f.name for f in dataclass_fields(Gold))

@@ -1,10 +1,11 @@
 """Outcomes made of others: all that a tool task asks for, and the top of a graded outcome."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from agentgym.errors import ConfigError
 from agentgym.rewards.component import Component, DeferredComponent, EpisodeView
+from agentgym.rewards.declared import says
 from agentgym.rewards.expression import Expression
 from agentgym.rewards.milestones import minefield_hit
 from agentgym.rewards.registering import component_named
@@ -37,7 +38,7 @@ class TaskSuccess(Component):
 
     def complaint(self, gold: Gold) -> str:
         """Refuse what the parts refuse."""
-        return next((c for part, field in _PARTS if getattr(gold, field) and (c := part.complaint(gold))), "")
+        return next((c for part, field in _PARTS if says(gold, field) and (c := part.complaint(gold))), "")
 
     def score(self, view: EpisodeView, state: Any) -> Score:
         """Score the finished episode."""
@@ -53,7 +54,7 @@ class TaskSuccess(Component):
         return Score("trajectory", 1.0)
 
     def _asked(self, gold: Gold) -> Iterator[Component]:
-        return (part for part, field in _PARTS if getattr(gold, field))
+        return (part for part, field in _PARTS if says(gold, field))
 
 
 class Solved(Component):
@@ -78,11 +79,15 @@ class Solved(Component):
         if self.of.scope != "trajectory" or (isinstance(self.of, DeferredComponent) and self.of.defers):
             raise ConfigError(f"solved: {self.of.name} must be an outcome of trajectory scope that needs no service")
         self.name = f"solved:{self.of.name}"
-        self.needs = self.of.needs
+        self.needs, self.reads_thought = self.of.needs, self.of.reads_thought
 
     def complaint(self, gold: Gold) -> str:
         """Refuse what the graded outcome refuses."""
         return self.of.complaint(gold)
+
+    def named_tools(self, gold: Gold) -> Iterable[tuple[str, str]]:
+        """Return the tools that the graded outcome waits for."""
+        return self.of.named_tools(gold)
 
     def score(self, view: EpisodeView, state: Any) -> Score:
         """Score the finished episode."""

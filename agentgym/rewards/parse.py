@@ -90,7 +90,7 @@ class _Reader:
         raise self._refuse(node)
 
     def _call(self, node: ast.Call, name: str) -> Expression:
-        if name not in _NODES:
+        if name not in _NODES or any(keyword.arg is None for keyword in node.keywords):
             raise self._refuse(node)
         positional = [self._argument(argument) for argument in node.args]
         named = {keyword.arg: self._argument(keyword.value) for keyword in node.keywords if keyword.arg}

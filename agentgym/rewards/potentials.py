@@ -6,6 +6,7 @@ from typing import Any
 
 from agentgym.errors import ConfigError
 from agentgym.rewards.component import Component, DeferredComponent, EpisodeView
+from agentgym.task import Gold
 from agentgym.types import Score
 
 Phi = Callable[[EpisodeView], float]
@@ -45,12 +46,14 @@ class Potential(Component):
             needs: what the task must offer (a component has its own).
 
         Raises:
-            ConfigError: `phi` is no function, waits for a service, or gives differences itself.
+            ConfigError: `phi` is no function, waits for a service, gives differences itself or scores single turns.
         """
         if isinstance(phi, Component):
             if isinstance(phi, DeferredComponent) or phi.supply in ("potential", "cost"):
                 what = "waits for a service" if isinstance(phi, DeferredComponent) else "gives differences already"
                 raise ConfigError(f"Potential({phi!r}): {phi!r} {what}; a potential is a value that is known now")
+            if phi.scope == "turn":
+                raise ConfigError(f"Potential({phi!r}): {phi!r} scores single turns; a potential is a value of the episode so far")
             name, range, needs = name or f"potential_{phi.name}", phi.range, phi.needs
             self.reads_thought = phi.reads_thought
         elif not callable(phi):
@@ -68,6 +71,14 @@ class Potential(Component):
     def __repr__(self) -> str:
         """Return how an expression spells it; a function has its name only."""
         return f"Potential({self.phi!r})" if isinstance(self.phi, Component) else self.name
+
+    def complaint(self, gold: Gold) -> str:
+        """Refuse the gold that the component behind it refuses."""
+        return self.phi.complaint(gold) if isinstance(self.phi, Component) else ""
+
+    def named_tools(self, gold: Gold) -> Iterable[tuple[str, str]]:
+        """Return the tools that the component behind it waits for."""
+        return self.phi.named_tools(gold) if isinstance(self.phi, Component) else ()
 
     def start(self, view: EpisodeView) -> dict[str, Any]:
         """Return the value before the first turn, and the private state of the component behind it."""

@@ -2,7 +2,10 @@
 
 import inspect
 from collections.abc import Callable, Iterable
+from numbers import Real
 from typing import Any, get_args
+
+import numpy as np
 
 from agentgym import hooks
 from agentgym.errors import ConfigError, suggestion
@@ -44,7 +47,7 @@ class FunctionComponent(Component):
         raw = self.function(view)
         if isinstance(raw, Score):
             return raw
-        if not isinstance(raw, (int, float)):
+        if not isinstance(raw, (Real, np.bool_)):
             raise ConfigError(f"reward {self.name!r} must return a number or a Score, not {raw!r}")
         return Score(self.scope, float(raw))
 

@@ -80,7 +80,7 @@ def complete(
         answers = component.complete([trajectories[i] for i in waiting], service)
         for i, scores in zip(waiting, answers, strict=True):
             filled[i][name] = scores
-    done = [_filled(scoring, outcome, t, f) if f else _masked(t) for t, f in zip(trajectories, filled, strict=True)]
+    done = [_filled(scoring, outcome, t, f) if f else masked(t) for t, f in zip(trajectories, filled, strict=True)]
     return transform_groups(scoring, outcome, done, waiting_only=True)
 
 
@@ -134,7 +134,7 @@ def _turn(turn: Turn, scores: dict[str, Score]) -> Turn:
 def _record(
     scoring: Scoring, outcome: Component, trajectory: Trajectory, turns: list[Turn], scores: dict[str, Score]
 ) -> Trajectory:
-    return _masked(
+    return masked(
         trajectory.with_(
             turns=tuple(turns),
             scores=scores,
@@ -145,7 +145,7 @@ def _record(
     )
 
 
-def _masked(trajectory: Trajectory) -> Trajectory:
+def masked(trajectory: Trajectory) -> Trajectory:
     """Return the record outside loss and statistics if one of its scores is invalid; `error` says why."""
     every = [*(turn.scores for turn in trajectory.turns), trajectory.scores]
     invalid = next(((name, s) for scores in every for name, s in scores.items() if not s.valid), None)

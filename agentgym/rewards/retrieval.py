@@ -26,8 +26,8 @@ class GainState:
     wanted: set[str] | list[tuple[str, ...]]
     """Document ids; or, where the task has none, the normal forms of each answer, as " tokens "."""
     total: int
-    seen: set[str] = field(default_factory=set)
-    """(by text) Ids that were searched for the answer already."""
+    seen: set[tuple[str, str]] = field(default_factory=set)
+    """(by text) Ids and texts that were searched for the answer already."""
 
 
 def evidence(gold: Gold) -> GainState:
@@ -58,8 +58,8 @@ def take_evidence(documents: Sequence[DocRef], state: GainState) -> int:
         return len(new)
     before = len(wanted)
     for document in documents:
-        # The same id may come back with other text (an opened page), so the text is part of the key.
-        key = f"{document.id}\x1f{len(document.text)}"
+        # The same id may come back with other text (another window of a page), so the text is part of the key.
+        key = document.id, document.text
         if key in state.seen:
             continue
         state.seen.add(key)

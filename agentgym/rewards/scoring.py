@@ -163,6 +163,9 @@ class Scoring:
         raw = score.raw
         if raw is None:
             return score
+        if not isinstance(raw, (int, float)):  # numbers of numpy: float32 would spread to all sums, and JSON has none
+            raw = float(raw)
+            score = replace(score, raw=raw)
         if not math.isfinite(raw):
             return _rated(score, None, f"{component.name} gave {raw!r}, which is no finite number", valid=False)
         lo, hi = component.range

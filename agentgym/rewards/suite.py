@@ -204,7 +204,8 @@ class Suite(Scoring):
     def describe(self) -> str:
         """Return the suite as readable text: terms, bounds, and what is special about it."""
         bounds = self.bounds()
-        rows = [f"{self.name}", f"  = {self.expression!r}", f"  success: {self.outcome.name} = 1"]
+        terms = [] if self.name == repr(self.expression) else [f"  = {self.expression!r}"]
+        rows = [f"{self.name}", *terms, f"  success: {self.outcome.name} = 1"]
         rows.append("  component            scope       supply     weight  range           needs")
         for component in self.components.values():
             lo, hi = component.range

@@ -41,7 +41,11 @@ class Batcher:
         if self._timer is None:
             self._timer = loop.call_later(self.max_wait_s, self._flush)
         self._flush_if_full()
-        return await future
+        try:
+            return await future
+        finally:
+            if future.cancelled():  # the policy must not be asked for an episode that is no more
+                self._pending = [item for item in self._pending if item[1] is not future]
 
     def _flush_if_full(self) -> None:
         if self._pending and len(self._pending) >= self.live:

@@ -135,7 +135,10 @@ def evaluate(
     if out is None:
         groups = _finished(pool, run_groups(pool, policy, tasks, on_trajectory=progress, **options), services)
         return summarize(groups, config.samples, services), groups
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ConfigError(f"--out {out}: is or lies below a file; choose a folder") from None
     with locked(out, "evaluating"):
         done = _resume(out, tasks, {**asdict(config), **dict(settings or {})})
         if kept is not None and done:

@@ -110,7 +110,13 @@ async def run_jobs(
 
     n_workers = min(concurrency or len(jobs), len(jobs))
     batcher.enter(n_workers)
-    await asyncio.gather(*(work() for _ in range(n_workers)))
+    workers = [asyncio.ensure_future(work()) for _ in range(n_workers)]
+    try:
+        await asyncio.gather(*workers)
+    finally:  # where one failed (a record that cannot be written), the others end with it
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
     return [records[i] for i in range(len(jobs))]
 
 

@@ -59,9 +59,11 @@ class LogScores:
         rows: dict[str, list[float]] = {}
         for record in self.records:
             row = {"success": float(record.success), "total": record.total}
-            for scores in (record.scores, *(turn.scores for turn in record.turns)):
-                for name, score in scores.items():
+            for turn in record.turns:
+                for name, score in turn.scores.items():
                     row[name] = row.get(name, 0.0) + (score.raw or 0.0)
+            # What was paid at the end for turns has their sum there.
+            row |= {name: score.raw or 0.0 for name, score in record.scores.items()}
             for name, value in row.items():
                 rows.setdefault(name, []).append(value)
         return {name: fsum(values) / len(self.records) for name, values in rows.items()}

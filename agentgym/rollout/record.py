@@ -91,6 +91,11 @@ def _line_ends(path: Path) -> bool:
 def _parse(line: str, where: str) -> Trajectory:
     body = parse_json(line, where)
     version = body.pop("schema_version", None) if isinstance(body, dict) else None
+    if version is None:
+        raise DataError(
+            f"{where}: no trajectory of ours (schema_version is missing); a log of another system is read with its format: "
+            "atif, chat, search_r1, trl, verl, … (export --from, credit and audit --format)"
+        )
     if version != SCHEMA_VERSION:
         raise DataError(f"{where}: schema_version is {version!r}; this version reads {SCHEMA_VERSION}")
     try:

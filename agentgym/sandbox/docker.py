@@ -208,8 +208,8 @@ def container_options(
 
 
 def _remove(container: Any) -> None:
-    """Kill and delete a container; one that is already gone is fine."""
-    from docker.errors import APIError, NotFound
+    """Kill and delete a container; one that is already gone is fine, and so is an engine that is."""
+    from docker.errors import APIError, DockerException, NotFound
 
     for _ in range(3):
         try:
@@ -220,6 +220,8 @@ def _remove(container: Any) -> None:
         except APIError as error:
             if error.status_code != 409:  # 409: somebody else removes it now, or it has just ended
                 return
+        except (DockerException, OSError):  # a later process sweeps
+            return
 
 
 def _knock(address: str) -> None:

@@ -135,13 +135,13 @@ class WarmSandbox:
             )
         try:
             worker = self._spare(limits)
-            with self._lock:
-                self._in_sessions.add(worker)
-            family = Family(worker, self._note, self._end_session)
-            return LiveSession.opened(family, seed=seed, can_fork=self.can_fork, files=files or {})
-        except SandboxUnavailableError:
+        except BaseException:
             self._places.release()
             raise
+        with self._lock:
+            self._in_sessions.add(worker)
+        family = Family(worker, self._note, self._end_session)  # gives the place back from here on
+        return LiveSession.opened(family, seed=seed, can_fork=self.can_fork, files=files or {})
 
     def run(
         self, code: str, *, files: Mapping[str, bytes | str] | None = None, wall_s: float | None = None
@@ -158,6 +158,10 @@ class WarmSandbox:
             result = self._once(worker, {"code": code, "files": content}, shortened(self.limits, wall_s))
         except SandboxLostError:
             self._count("workers_lost")
+            raise
+        except BaseException:  # given up in its middle: the next call would be told how this one ended
+            if worker is not None:
+                worker.end()
             raise
         finally:
             self._run_places.release()
@@ -194,15 +198,11 @@ class WarmSandbox:
     def warm(self) -> None:
         """Start the workers for single runs and the spares now rather than at first use."""
         self._ensure()
-        taken = [self._idle_worker() for _ in range(self.workers)]
-        for worker in taken:
-            self._put_back(worker)
-        with self._lock:
-            missing = self.spares - len(self._ready)
-        for _ in range(missing):
-            worker = self._started(self.limits)
-            with self._lock:
-                self._ready.append(worker)
+        with contextlib.ExitStack() as taken:
+            for _ in range(self.workers):
+                taken.callback(self._put_back, self._idle_worker())
+        while len(self._ready) < self.spares:
+            self._ready.append(self._started(self.limits))
 
     # ---- within
 
@@ -222,7 +222,10 @@ class WarmSandbox:
 
     def _started(self, limits: Limits) -> Worker:
         """Start a worker. Only the fork runs in the spawner: a worker dies with the thread that started it."""
-        launched = _spawn(self.launch, limits)
+        try:
+            launched = _spawn(self.launch, limits)
+        except OSError as error:  # no more descriptors, folders or processes
+            raise SandboxUnavailableError(f"sandbox {self.name!r}: a worker cannot be started: {error}") from error
         worker = Worker(launched, limits)
         worker.before, _ = worker.ask("count")
         self._count("workers_started")
@@ -274,8 +277,9 @@ class WarmSandbox:
             if worker.left:
                 self._count("workers_dirty")
             worker.end()
-        except SandboxLostError:
+        except (SandboxLostError, FileError):
             self._count("workers_lost")
+            worker.end()
         finally:
             self._places.release()
 

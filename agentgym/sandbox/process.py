@@ -90,6 +90,8 @@ class ProcessSandbox(WarmSandbox):
             ours.close()
             os.close(errors)
             shutil.rmtree(folder, ignore_errors=True)
+            if group is not None:
+                group.remove()
             raise SandboxUnavailableError(f"the sandbox process cannot be started ({error})") from error
         finally:
             theirs.close()

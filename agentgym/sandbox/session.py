@@ -6,16 +6,11 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from agentgym.errors import ServiceError, ToolError
 from agentgym.sandbox.calls import Call, Streams, refused, shortened
 from agentgym.sandbox.guest import frames
 from agentgym.sandbox.guest.workspace import PathError, parts
-from agentgym.sandbox.protocol import (
-    ExecResult,
-    FileError,
-    ForkUnsupportedError,
-    Limits,
-    SandboxLostError,
-)
+from agentgym.sandbox.protocol import ExecResult, FileError, ForkUnsupportedError, Limits, SandboxLostError
 from agentgym.sandbox.worker import GRACE_S, Worker
 
 MAX_CODE = 1 << 20
@@ -135,16 +130,17 @@ class LiveSession:
             folder = self._file_order("copy")[0]["folder"]
             twin = LiveSession(self._family, seed=self._seed, can_fork=True)
             twin.workspace, twin._cells = folder, self._cells
-            with self._call(None) as call:
+            with contextlib.ExitStack() as failed, self._call(None) as call:
+                failed.callback(twin.close)
                 pid = self._begin(call, {"folder": folder})
                 reply = None
                 if pid is not None:
                     call.say({})
                     reply = call.hear()
-                kept = reply is not None and self._settle(call, pid, replace=False, owner=twin)
-                if not kept:
+                if reply is not None and self._settle(call, pid, replace=False, owner=twin):
+                    failed.pop_all()
+                else:
                     call.kill()
-                    twin.close()
                     self._forget_holder()
                     raise FileError(
                         "the session's Python state is lost: its process was killed, or does not answer when it is to be"
@@ -242,6 +238,13 @@ class LiveSession:
         self._kept_line = False
         try:
             yield Call(self._family.worker, streams, shortened(self.limits, wall_s))
+        except (ServiceError, ToolError):
+            raise
+        except BaseException:  # given up in its middle: the next call must not be told how this one ended
+            with contextlib.suppress(SandboxLostError, FileError):
+                self._family.worker.ask("kill")
+            self._family.worker.events = [event for event in self._family.worker.events if "ended" not in event]
+            raise
         finally:
             streams.close(keep_control=self._kept_line)
 

@@ -110,10 +110,14 @@ class MicroBatcher:
     async def _run(self, batch: list[_Waiting]) -> None:
         loop = asyncio.get_running_loop()
         try:
-            found = await loop.run_in_executor(self._pool, self._found, self.retriever, batch)
-            for entry, hits in zip(batch, found, strict=True):
-                if not entry.answer.done():
-                    entry.answer.set_result(hits)
+            answers = await loop.run_in_executor(self._pool, self._answers, self.retriever, batch)
+            for entry, answer in zip(batch, answers, strict=True):
+                if entry.answer.done():
+                    continue
+                if isinstance(answer, Exception):
+                    entry.answer.set_exception(answer)
+                else:
+                    entry.answer.set_result(answer)
         except Exception as error:  # noqa: BLE001 (handed to every request of the batch)
             for entry in batch:
                 if not entry.answer.done():
@@ -121,6 +125,17 @@ class MicroBatcher:
         finally:
             self._free += 1
             self._pump()
+
+    def _answers(self, retriever: Retriever | None, batch: list[_Waiting]) -> list[list[list[Hit]] | Exception]:
+        """Return hits or an exception for each request: where a search fails, a query of one of them may have broken it."""
+        try:
+            return list(self._found(retriever, batch))
+        except AgentGymError as error:
+            return [error for _ in batch]
+        except Exception as error:  # noqa: BLE001 (handed to whoever asked)
+            if len(batch) > 1:
+                return [answer for entry in batch for answer in self._answers(retriever, [entry])]
+            return [RuntimeError("the search raised StopIteration") if isinstance(error, StopIteration) else error]
 
     def _found(self, retriever: Retriever | None, batch: list[_Waiting]) -> list[list[list[Hit]]]:
         """Search a batch: one call for each k, each query once."""

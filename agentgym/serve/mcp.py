@@ -8,9 +8,12 @@ scores go into the record, never to the client. Over HTTP the address names the 
 
 import asyncio
 import contextlib
+import os
 import re
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -53,17 +56,21 @@ class EpisodeServer:
             kwargs: arguments of `gym.make`; the dialect is set here.
             seed: the n-th episode of a client is drawn with seed + n, unless it names a task.
             out: file to which every ended episode is appended as a JSON line.
-            max_episodes: episodes that are kept at once over HTTP; the one that was used longest ago goes first.
+            max_episodes: episodes that are kept at once over HTTP; of those without a call under way the one that was used
+                longest ago goes first.
 
         Raises:
             ConfigError: it is no ToolEnv.
+            OSError: `out` cannot be written.
         """
         self.env_id, self.kwargs, self.seed, self.out, self.max_episodes = env_id, dict(kwargs or {}), seed, out, max_episodes
         if out is not None:
             out.parent.mkdir(parents=True, exist_ok=True)
+            out.open("a").close()  # said now, not when the first episode is over
         self.kwargs["dialect"] = JsonDialect()
         self.played: list[Trajectory] = []
         """Records of ended episodes, where there is no file for them."""
+        self._unwritten: list[str] = []
         self._spare: ToolEnv | None = self._make()
         self.specs = self._spare.specs
         self._episodes: OrderedDict[str, _Episode] = OrderedDict()
@@ -78,13 +85,21 @@ class EpisodeServer:
         return env
 
     def episode(self, name: str) -> "_Episode":
-        """Return a client's episode, made at its first use. Raises ConfigError for a name that cannot be used."""
+        """Return a client's episode, made at its first use.
+
+        Raises:
+            ConfigError: a name that cannot be used.
+            ServiceError: all episodes that are kept are in the middle of a call.
+        """
         if name and not _EPISODE.fullmatch(name):
             raise ConfigError(f"episode={name[:80]!r}: at most 64 letters, digits, dots and dashes")
         if name not in self._episodes:
-            env, self._spare = self._spare or self._make(), None
             while len(self._episodes) >= self.max_episodes:
-                self._episodes.popitem(last=False)[1].close()
+                idle = next((old for old, episode in self._episodes.items() if not episode.lock.locked()), None)
+                if idle is None:
+                    raise ServiceError(f"{self.max_episodes} episodes are in the middle of a call; try again in a moment")
+                self._episodes.pop(idle).close()
+            env, self._spare = self._spare or self._make(), None
             self._episodes[name] = _Episode(env, self.seed, self._keep)
         self._episodes.move_to_end(name)
         return self._episodes[name]
@@ -93,8 +108,18 @@ class EpisodeServer:
         if self.out is None:
             self.played.append(record)
             return
-        with self.out.open("a", encoding="utf-8") as file:
-            file.write(to_line(record) + "\n")
+        self._unwritten.append(to_line(record) + "\n")
+        whole = self.out.stat().st_size if self.out.exists() else 0
+        try:
+            with self.out.open("a", encoding="utf-8") as file:
+                file.write("".join(self._unwritten))
+        except OSError as error:  # no fault of the client's: the records wait
+            with contextlib.suppress(OSError):
+                os.truncate(self.out, whole)
+            n = len(self._unwritten)
+            warnings.warn(f"{self.out}: {error.strerror}; {n} episodes wait, and are written with the next that ends", stacklevel=2)
+        else:
+            self._unwritten.clear()
 
     def close(self) -> None:
         """Close every episode."""
@@ -121,7 +146,7 @@ class EpisodeServer:
                 text, fine = str(error), False
             return types.CallToolResult(content=[types.TextContent(type="text", text=text)], is_error=not fine)
 
-        return Server("agentgym", instructions=f"Tools of {self.env_id}. Call {START} first.", on_list_tools=list_tools, on_call_tool=call_tool)
+        return Server("agentgym", version=_version(), instructions=f"Tools of {self.env_id}. Call {START} first.", on_list_tools=list_tools, on_call_tool=call_tool)
 
 
 _START_SCHEMA: dict[str, JSON] = {
@@ -129,6 +154,13 @@ _START_SCHEMA: dict[str, JSON] = {
     "properties": {"task": {"type": "string", "description": "Id of a task; without it the next one is drawn."}},
     "additionalProperties": False,
 }
+
+
+def _version() -> str:
+    try:
+        return version("agentic-gym")
+    except PackageNotFoundError:
+        return "0+unknown"
 
 
 class _Episode:

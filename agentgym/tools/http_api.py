@@ -7,6 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Collection, Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 from urllib.parse import quote
 
@@ -86,6 +87,7 @@ class _Service:
     def __init__(self, hosts: frozenset[str], headers: dict[str, str], max_bytes: int, timeout_s: float) -> None:
         self.hosts, self.headers, self.max_bytes, self.timeout_s = hosts, headers, max_bytes, timeout_s
         self._client: httpx.Client | None = None
+        self._pid = 0
         self._lock = threading.Lock()
 
     def __reduce__(self) -> Any:
@@ -131,8 +133,10 @@ class _Service:
 
     def _open(self) -> httpx.Client:
         with self._lock:
-            if self._client is None:
-                self._client = httpx.Client(headers=self.headers, follow_redirects=False)
+            if self._client is None or self._pid != os.getpid():  # a fork must not speak on its parent's connections
+                self._pid = os.getpid()
+                none = CookieJar(DefaultCookiePolicy(allowed_domains=()))  # a cookie would tie episodes to each other
+                self._client = httpx.Client(headers=self.headers, cookies=none, follow_redirects=False)
                 weakref.finalize(self, self._client.close)
             return self._client
 

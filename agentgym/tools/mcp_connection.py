@@ -32,6 +32,8 @@ except ImportError as missing:
 _KEPT_ENV = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "USER", "VIRTUAL_ENV")
 MAX_NOISE = 1_000
 """Lines that are no message, before a server's output counts as babble."""
+_GONE = frozenset({mcp_types.CONNECTION_CLOSED, mcp_types.INVALID_REQUEST})
+"""Codes with which a list of tools is answered where there is no session (any more)."""
 _CLOSE_S = 2.0
 _SIGN_OF_LIFE_S = 2.0
 _OPEN: "WeakSet[McpConnection]" = WeakSet()
@@ -139,13 +141,13 @@ class McpConnection:
             problem = f"{error.message} (code {error.code})"
         except TimeoutError:
             problem = f"no answer within {self.timeout_s:g} s"
-            if not await life.answers():
-                life.said.append(problem)  # before it is ended for that: the end is no reason
-                life.spoilt = True
         except ServiceError:
             raise
         except Exception as error:  # noqa: BLE001 (a client library raises what it likes)
             problem = f"{type(error).__name__}: {error}"
+        if not life.over.is_set() and not await life.answers():
+            life.said.append(problem)  # before it is ended for that: the end is no reason
+            life.spoilt = True
         if life.spoilt or life.over.is_set():
             await self._end(life)
         raise ServiceError(f"MCP server {self.name}: {life.reason() or problem:.500}")
@@ -155,22 +157,21 @@ class McpConnection:
             self._life, self._opening, self._pid = None, asyncio.Lock(), os.getpid()
         assert self._opening is not None
         async with self._opening:
-            if self._life is not None and not self._life.over.is_set():
-                return self._life
-            if self.starts > self.max_restarts:
-                raise ServiceError(f"MCP server {self.name}: ended {self.starts} times; it is not started again")
-            self.starts += 1
-            life = _Life(self)
-            life.task = asyncio.get_running_loop().create_task(life.run())
+            life = self._life
+            if life is None or life.over.is_set():
+                if self.starts > self.max_restarts:
+                    raise ServiceError(f"MCP server {self.name}: ended {self.starts} times; it is not started again")
+                self.starts += 1
+                life = self._life = _Life(self)  # known from the start: a call that is given up leaves it to the next
+                life.task = asyncio.get_running_loop().create_task(life.run())
             try:
                 async with asyncio.timeout(self.timeout_s):
                     await life.ready.wait()
             except TimeoutError:
-                life.stop.set()
+                await self._end(life)
                 raise ServiceError(f"MCP server {self.name}: no greeting within {self.timeout_s:g} s") from None
             if life.over.is_set():
                 raise ServiceError(f"MCP server {self.name}: {life.reason() or 'it cannot be reached'}")
-            self._life = life
             return life
 
     async def _end(self, life: "_Life") -> None:
@@ -179,6 +180,8 @@ class McpConnection:
             self._life = None
         life.stop.set()
         if life.task is not None:
+            if not life.ready.is_set():  # it waits for a greeting
+                life.task.cancel()
             await asyncio.wait({life.task}, timeout=_CLOSE_S * 2)
 
 
@@ -205,8 +208,8 @@ class _Life:
         try:
             async with asyncio.timeout(_SIGN_OF_LIFE_S):
                 await self.client.list_tools()
-        except MCPError:
-            return not self.over.is_set()
+        except MCPError as error:
+            return not self.over.is_set() and error.code not in _GONE
         except Exception:  # noqa: BLE001 (a client library raises what it likes)
             return False
         return True

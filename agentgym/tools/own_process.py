@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, BinaryIO
 
@@ -27,6 +28,8 @@ from agentgym.types import JSON
 _CHILD = "import sys; sys.path[:] = sys.argv[3:]; from agentgym.tools.own_process import work; work()"
 """The path first: a json.py in the working folder must not take the place of Python's."""
 _MAX_REPLY = 8_000_000
+_START_S = 60.0
+"""Longest that a child may take to import its function; the limit of a call begins after it."""
 
 
 def isolated(item: Tool, *, timeout_s: float = 10.0, memory_mb: int = 0) -> Tool:
@@ -37,7 +40,7 @@ def isolated(item: Tool, *, timeout_s: float = 10.0, memory_mb: int = 0) -> Tool
 
     Args:
         item: what `@tool` made; coroutines and tools that use services do not fit.
-        timeout_s: seconds after which the child is killed.
+        timeout_s: seconds after which a call's child is killed; its start does not count.
         memory_mb: MiB of address space of the child; 0: no limit.
 
     Raises:
@@ -53,6 +56,10 @@ def isolated(item: Tool, *, timeout_s: float = 10.0, memory_mb: int = 0) -> Tool
         asked = {"arguments": arguments, "state": _context.state, "seed": seed}
         asked |= {"task": _context.task_id, "turn": _context.turn, "now": _context.now.isoformat()}
         reply = pool.ask(json.dumps(asked).encode())
+        if "service" in reply:
+            raise ServiceError(reply["service"])
+        if "fault" in reply:
+            raise ToolError(f"{item.name} {reply['fault']}")
         if "error" in reply:
             raise ToolError(reply["error"])
         if item.spec.mutates:
@@ -70,6 +77,7 @@ class _Pool:
         self.place, self.timeout_s, self.memory_mb = place, timeout_s, memory_mb
         self._free: list[subprocess.Popen[bytes]] = []
         self._lock = threading.Lock()
+        self._pid = os.getpid()
 
     def __reduce__(self) -> Any:
         """Another process starts children of its own."""
@@ -79,11 +87,9 @@ class _Pool:
         """Return the child's reply. Raises ToolError where it did not live to give one."""
         child = self._take()
         late = threading.Event()
-        timer = threading.Timer(self.timeout_s, lambda: (late.set(), _signal(child)))
-        timer.daemon = True
-        timer.start()
         try:
-            reply = _exchange(child, question)
+            with _limited(child, self.timeout_s, late):
+                reply = _exchange(child, question)
         except (OSError, ValueError) as error:
             _kill(child)
             code = child.wait()
@@ -91,14 +97,19 @@ class _Pool:
                 raise ToolError(f"took longer than {self.timeout_s:g} s and was ended; nothing changed") from None
             ended = f"ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
             raise ToolError(f"the tool's process {ended} ({error}); nothing changed") from None
-        finally:
-            timer.cancel()
+        except BaseException:  # half a conversation: the next call must not hear the rest
+            _kill(child)
+            raise
+        if late.is_set():  # the reply was there first, but the child is dead
+            _kill(child)
+            return reply
         with self._lock:
             self._free.append(child)
         return reply
 
     def _take(self) -> subprocess.Popen[bytes]:
         with self._lock:
+            self._disown()
             while self._free:
                 child = self._free.pop()
                 if child.poll() is None:
@@ -114,16 +125,55 @@ class _Pool:
             )
         except OSError as error:
             raise ServiceError(f"isolated tool {self.place}: no process can be started: {error}") from error
+        problem = ""
+        try:
+            with _limited(child, _START_S, threading.Event()):
+                problem = str(json.loads(_read(child.stdout)))
+        except (OSError, ValueError):
+            problem = f"it was not ready within {_START_S:g} s, or ended (memory_mb={self.memory_mb})"
+        if problem:
+            _kill(child)
+            raise ServiceError(f"isolated tool {self.place}: its process cannot start: {problem}")
         return child
+
+    def _disown(self) -> None:
+        """In a fork of the process: the children are the parent's; let go of them without killing anything."""
+        if self._pid != os.getpid():
+            for child in self._free:
+                child.returncode = 0
+            self._free, self._pid = [], os.getpid()
 
     def close(self) -> None:
         """End the children that wait."""
         with self._lock:
+            self._disown()
             while self._free:
                 _kill(self._free.pop())
 
     def __del__(self) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def _limited(child: subprocess.Popen[bytes], timeout_s: float, late: threading.Event) -> Iterator[None]:
+    """End a child whose block takes too long, and say so in `late`; never once the block is left: another call may have it."""
+    guard, left = threading.Lock(), threading.Event()
+
+    def end() -> None:
+        with guard:
+            if not left.is_set():
+                late.set()
+                _signal(child)
+
+    timer = threading.Timer(timeout_s, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        with guard:
+            left.set()
 
 
 def _exchange(child: subprocess.Popen[bytes], question: bytes) -> dict[str, JSON]:
@@ -179,7 +229,12 @@ def work() -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (int(memory_mb) << 20, int(memory_mb) << 20))
-    found: Any = named_object(place)
+    try:
+        found: Any = named_object(place)
+    except BaseException as error:
+        _write(answers, json.dumps(f"{type(error).__name__}: {error}").encode())
+        raise
+    _write(answers, b'""')
     item = found if isinstance(found, Tool) else None
     pid = os.getpid()
     while True:
@@ -198,10 +253,15 @@ def _called(item: Tool | None, found: Any, asked: dict[str, Any]) -> dict[str, J
     ctx = ToolContext(asked["state"], rng, None, asked["task"], asked["turn"], datetime.fromisoformat(asked["now"]))
     try:
         value = found.fn(**item.keywords(asked["arguments"], ctx)) if item else found(**asked["arguments"])
-        return {"result": plain_json(value), "state": plain_json(ctx.state)}
+    except ServiceError as error:
+        return {"service": str(error)}
     except ToolError as error:
         return {"error": str(error)}
     except (Exception, SystemExit) as error:  # noqa: BLE001 (a broken tool is an observation)
-        return {"error": f"failed: {type(error).__name__}"}
+        return {"fault": f"failed: {type(error).__name__}"}
+    try:
+        return {"result": plain_json(value), "state": plain_json(ctx.state)}
+    except (ValueError, RecursionError) as error:
+        return {"fault": f"gave a result that {error}"}
 
 

@@ -5,6 +5,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
+from agentgym.errors import ServiceError
+
 T = TypeVar("T")
 
 
@@ -19,7 +21,8 @@ class EpisodeServices(Mapping[str, Any]):
         """Begin with what the environment lends."""
         self._lent: Mapping[str, Any] = {} if lent is None else lent
         self._opened: dict[str, Any] = {}
-        self._lock = threading.RLock()
+        self._closings = 0
+        self._lock, self._making = threading.RLock(), threading.RLock()
 
     def __getitem__(self, name: str) -> Any:
         return self._lent[name]
@@ -31,11 +34,23 @@ class EpisodeServices(Mapping[str, Any]):
         return len(self._lent)
 
     def opened(self, key: str, make: Callable[[], T]) -> T:
-        """Return the resource of this key, made at its first use. `make` may raise; then nothing is kept."""
-        with self._lock:
-            if key not in self._opened:
-                self._opened[key] = make()
-            return self._opened[key]
+        """Return the resource of this key, made at its first use. `make` may raise; then nothing is kept.
+
+        Raises:
+            ServiceError: the episode ended while it was made; what came too late is closed.
+        """
+        with self._making:  # not `_lock`: what takes long to make, in a thread that was given up, must not hold up `close`
+            with self._lock:
+                if key in self._opened:
+                    return self._opened[key]
+                before = self._closings
+            made = make()
+            with self._lock:
+                if self._closings == before:
+                    self._opened[key] = made
+                    return made
+        _close(made)
+        raise ServiceError(f"{key}: the episode ended while it was opened")
 
     def drop(self, key: str) -> None:
         """Close one resource, so that the next use makes it anew."""
@@ -45,6 +60,7 @@ class EpisodeServices(Mapping[str, Any]):
     def close(self) -> None:
         """Close everything that tools opened, the newest first. A resource that fails to close is left behind."""
         with self._lock:
+            self._closings += 1
             while self._opened:
                 _close(self._opened.popitem()[1])
 

@@ -100,6 +100,8 @@ class _Simulator:
                 return self.answers.keep(key, _read(reply.text, result))
             except ValueError as error:
                 problem = str(error)
+            except DataError as error:
+                raise ServiceError(str(error)) from error
         raise ServiceError(f"simulated tool: no usable answer in {_TRIES} attempts: {problem}")
 
 

@@ -142,6 +142,10 @@ class Toolbox:
                 limit = f"{call.name} took longer than {item.spec.timeout_s:g} s; nothing changed"
                 return _failed(call, "E_TIMEOUT", limit)
             return _failed(call, "E_TOOL", f"{call.name} failed: TimeoutError")
+        except asyncio.CancelledError:
+            if _is_given_up():
+                raise
+            return _failed(call, "E_TOOL", f"{call.name} failed: CancelledError")
         except ServiceError:
             raise
         except ToolError as error:
@@ -160,6 +164,7 @@ class Toolbox:
         try:
             done, _ = await asyncio.wait({waited}, timeout=timeout_s)
         except asyncio.CancelledError:
+            waited.add_done_callback(_forget)
             waited.cancel()
             raise
         if not done:
@@ -277,6 +282,15 @@ def _in_thread(item: Tool, keywords: dict[str, Any]) -> "asyncio.Future[Any]":
 
     threading.Thread(target=work, name=f"tool-{item.name}", daemon=True).start()
     return future
+
+
+def _is_given_up() -> bool:
+    """Whether somebody cancelled the task that runs the call; a tool may let out a cancellation of its own making."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no event loop: nobody could
+        return False
+    return task is None or task.cancelling() > 0
 
 
 def _forget(future: "asyncio.Future[Any]") -> None:

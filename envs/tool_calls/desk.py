@@ -39,13 +39,13 @@ class DeskSchema:
     """Records of a person."""
     look: Operation
     """One record."""
-    extras: tuple[Operation, ...]
-    """Further reading tools, for lookups of items."""
     actions: tuple[Operation, ...]
     """What changes records."""
     rules: tuple[Rule, ...]
     reads: tuple[str, ...]
     """Fields of records that users ask about."""
+    extras: tuple[Operation, ...] = ()
+    """Further reading tools, for lookups of items."""
     money: str = ""
     """Field of records that can be summed; shown by `list`."""
 

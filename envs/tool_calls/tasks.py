@@ -129,6 +129,11 @@ class WorldTasks:
         return f"<WorldTasks {self.family.name} of {len(self._splits)} splits>"
 
     @property
+    def home(self) -> str:
+        """The module that makes the world: the card of the environment describes worlds of its own package alone."""
+        return self.family.make.__module__
+
+    @property
     def _own_split(self) -> str:
         return split_of_seed(self.seed) if self.family.pool and self.seed is not None else "train"
 

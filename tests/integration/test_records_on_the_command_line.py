@@ -1,5 +1,7 @@
 """Records as every command meets them: a run folder or a file, an empty one, one whose last line is cut."""
 
+import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,3 +105,21 @@ def test_failed_that_leaves_none_says_so(folder: Path, tmp_path: Path, capsys: p
     assert good
     write_trajectories(path, good)
     assert call(capsys, "view", path, "--failed") == (0, "", "every episode is a success: --failed leaves none\n")
+
+
+def test_an_export_of_nothing_says_so(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_trajectories(tmp_path / "failed.jsonl", [replace(record, success=False) for record in read_logs(folder)])
+    code, out, errors = call(capsys, "export", tmp_path / "failed.jsonl", "--only-success")
+    assert (code, out, errors) == (0, "", "warning: nothing was exported: no episode succeeded\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full")
+def test_a_full_disk_says_what_to_do(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8", buffering=1) as full:
+        monkeypatch.setattr("sys.stdout", full)
+        code = main(["export", str(folder)])
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            full.close()
+    assert code == 2
+    assert capsys.readouterr().err == "error: input or output: No space left on device; make room, then run the same command again\n"

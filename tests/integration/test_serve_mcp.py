@@ -9,10 +9,11 @@ import pytest
 
 pytest.importorskip("mcp")
 
-from agentgym.errors import ConfigError
+import agentgym
+from agentgym.errors import ConfigError, ServiceError
 from agentgym.rollout.record import read_trajectories
 from agentgym.serve.mcp import EpisodeServer
-from agentgym.tools import Toolbox, ToolContext
+from agentgym.tools import Toolbox, ToolContext, tool
 from agentgym.tools.mcp import mcp_tools
 from agentgym.types import ToolCall
 
@@ -74,3 +75,59 @@ def test_over_http_the_address_names_the_episode():
 def test_what_is_no_tool_env_is_refused():
     with pytest.raises(ConfigError, match="takes no argument 'dialect'"):
         EpisodeServer("CartPole-v1")
+
+
+def test_an_episode_in_the_middle_of_a_call_is_not_the_one_that_goes(tmp_path):
+    out = tmp_path / "played.jsonl"
+    go = asyncio.Event()
+
+    @tool
+    async def wait() -> str:
+        """Wait."""
+        await go.wait()
+        return "done"
+
+    kwargs = {"tools": [wait], "world": "synthetic:natural?entities=100&seed=0"}
+    episodes = EpisodeServer("SearchQA-v0", kwargs, out=out, max_episodes=1)
+
+    async def turn(name, tool_name):
+        episode = episodes.episode(name)
+        async with episode.lock:
+            return await episode.call(tool_name, {})
+
+    async def played():
+        await turn("a", "start_episode")
+        waiting = asyncio.ensure_future(turn("a", "wait"))
+        await asyncio.sleep(0)
+        with pytest.raises(ServiceError, match="in the middle of a call"):
+            await turn("b", "start_episode")
+        go.set()
+        text, fine = await waiting
+        assert (text.startswith("done"), fine) == (True, True)
+        assert (await turn("b", "start_episode"))[1]
+
+    asyncio.run(played())
+    assert [(r.end_reason, len(r.turns)) for r in read_trajectories(out)] == [("time_limit", 1)], "recorded once"
+    episodes.close()
+
+
+def test_records_that_cannot_be_written_wait_for_the_next_episode(tmp_path):
+    out = tmp_path / "played.jsonl"
+    with pytest.raises(IsADirectoryError):
+        EpisodeServer("SearchQA-v0", {"world": "synthetic:natural?entities=100&seed=0"}, out=tmp_path)
+    episodes = EpisodeServer("SearchQA-v0", {"world": "synthetic:natural?entities=100&seed=0"}, out=out)
+    assert episodes.server().version == agentgym.__version__
+
+    def play_one():
+        episode = episodes.episode("")
+        assert asyncio.run(episode.call("start_episode", {}))[1]
+        return asyncio.run(episode.call("answer", {"text": "nobody"}))
+
+    out.unlink()
+    out.mkdir()
+    with pytest.warns(UserWarning, match=r"played\.jsonl: Is a directory; 1 episodes wait"):
+        assert play_one() == ("the episode is over (answered)", True)
+    out.rmdir()
+    play_one()
+    assert [r.end_reason for r in read_trajectories(out)] == ["answered"] * 2
+    episodes.close()

@@ -409,6 +409,14 @@ def test_guards_can_be_told_to_go_on(server: ForkServer, tmp_path: Path) -> None
     assert "warning: the policy is dead" in done.stderr
 
 
+def test_a_policy_without_the_words_of_a_world_is_warned_of(server: ForkServer, tmp_path: Path) -> None:
+    """Its loss falls all the same: it learns to write the token for unknown words."""
+    few = ("demonstrations.episodes=4", "sft.steps=1", "train.steps=1", "evaluation.tasks=1")
+    done = server.run("train", *SMALL[1:], *few, "env_args.world=synthetic:natural?entities=100", "--out", tmp_path / "unknown")
+    assert re.search(r"warning: \d\d% of the demonstrations' tokens are <unk>: .*policy_args\.words", done.stderr)
+    assert "<unk>" not in server.run("train", *SMALL, *few, "--out", tmp_path / "known").stderr
+
+
 # ---- misuse
 
 MISTAKES = [

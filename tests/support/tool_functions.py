@@ -6,7 +6,7 @@ import sys
 import time
 
 from agentgym import tool
-from agentgym.errors import ToolError
+from agentgym.errors import ServiceError, ToolError
 from agentgym.tools import ToolContext
 
 
@@ -25,6 +25,8 @@ def misbehave(how: str, ctx: ToolContext) -> object:
         raise ValueError("secret")
     if how == "refuse":
         raise ToolError("not like this")
+    if how == "service":
+        raise ServiceError("the shop is closed")
     if how == "exit":
         sys.exit(3)
     if how == "os_exit":

@@ -2,7 +2,9 @@
 
 import asyncio
 import email.utils
+import gc
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -173,3 +175,17 @@ def test_read_chat_knows_blocks_calls_and_logprobs() -> None:
     answer = read_chat({"choices": [choice]})
     assert (answer.text, answer.stop_reason, answer.logprobs) == ("ab", "</a>", (-0.5, 0))
     assert answer.tool_calls == (("search", '{"query": "x"}'),)
+
+
+def test_loops_that_ended_are_let_go(server: srv.ChatServer) -> None:
+    endpoint, loops = client(server, max_concurrent=1), []
+
+    async def several() -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        await asyncio.gather(*(endpoint.chat(HELLO) for _ in range(3)))
+
+    for _ in range(5):
+        asyncio.run(several())
+    gc.collect()
+    assert sum(loop() is not None for loop in loops) <= 1
+    assert len(endpoint._sessions) <= 1

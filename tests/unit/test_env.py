@@ -294,6 +294,27 @@ def test_a_broken_tool_is_an_observation_and_an_outage_is_not_the_policys_fault(
     assert env.step("<read>a</read>")[4]["docs_new"] == 2
 
 
+def test_a_turn_that_is_given_up_did_not_happen() -> None:
+    @tool
+    async def wait() -> str:
+        """Wait for long."""
+        await asyncio.sleep(60)
+        return "done"
+
+    env = started(add, wait, limits=Limits(max_calls_per_turn=3))
+    before = env.snapshot()
+
+    async def given_up() -> None:
+        turn = asyncio.ensure_future(env.astep("<add>2</add><wait/>"))
+        await asyncio.sleep(0.01)
+        turn.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await turn
+
+    asyncio.run(given_up())
+    assert env.snapshot() == before
+
+
 def test_a_tool_that_waits_in_secret_is_named() -> None:
     class Waiting:
         def __await__(self) -> Any:

@@ -12,6 +12,7 @@ from agentgym.jsonl import parse_json, read_objects
     ("text", "message"),
     [
         ("{", "not valid JSON: .* at character 2"),
+        ('{"id', "not valid JSON: Unterminated string starting at character 2"),
         ("[" * 100_000, "nested too deeply"),
         ("1" * 5_000, "number of more than 4300 digits"),
         ('{"a": -' + "1" * 5_000 + "}", "number of more than 4300 digits"),

@@ -20,9 +20,9 @@ from agentgym.retrieval.lexical.merge import inverse_norms, merge
 from agentgym.retrieval.lexical.retriever import check_parameters
 from agentgym.retrieval.lexical.store import BlockStore
 from agentgym.retrieval.lexical.workers import Task, Workers
-from agentgym.retrieval.manifest import LUCENE, NAME, SourceFile, check_files, read_manifest, write_manifest
+from agentgym.retrieval.manifest import LUCENE, SourceFile, check_files, read_manifest, write_manifest
 from agentgym.retrieval.passages import no_passages, refuse_repeated_ids
-from agentgym.retrieval.workspace import building, publish
+from agentgym.retrieval.workspace import building, check_target, publish
 from agentgym.types import JSON
 
 Progress = Callable[[str, int, int], None]
@@ -113,20 +113,6 @@ def merge_indexes(
             return _finish(list(folders), out, work, sums, entries, parameters, progress or _silent, where)
     except OSError as error:
         raise _full(error, out) from error
-
-
-def check_target(out: Path, overwrite: bool) -> None:
-    """Refuse a folder that holds something else, or an index that is not to be replaced.
-
-    Raises:
-        ConfigError: says which.
-    """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not (out / NAME).is_file():
-        raise ConfigError(f"output folder {out} exists and holds no index; choose another, or empty it")
-    if not overwrite:
-        raise ConfigError(f"output folder {out} holds an index already; choose another, or replace it (--overwrite, overwrite=True)")
 
 
 def _silent(stage: str, done: int, total: int) -> None:

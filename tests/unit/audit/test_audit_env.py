@@ -1,16 +1,21 @@
 """The audit passes what is sound and fails what leaks or can be hacked, naming who is responsible."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
 import pytest
 
 import agentgym
+from agentgym import hooks
 from agentgym.audit import SECTIONS, AuditConfig, Report, audit_env
 from agentgym.audit.hacks import HACKS
 from agentgym.audit.tables import lines
 from agentgym.envs.search_qa.env import SearchQAEnv
+from agentgym.envs.tool_calls import Family
+from agentgym.envs.tool_calls.desk import Desk
+from agentgym.envs.tool_calls.domains.shop import SHOP
 from agentgym.episode import Episode
 from agentgym.errors import ConfigError, DataError
 from agentgym.rewards import Cap, Component, EpisodeView, Suite
@@ -226,6 +231,35 @@ def test_learning_is_read_from_the_metrics_of_a_run(tmp_path: Any) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"phase": "train", "metrics": {"loss": 1}}\n', encoding="utf-8")
     with pytest.raises(DataError, match="success"):
         audit(config=AuditConfig(episodes=2, run=tmp_path))
+
+
+QUESTIONS = """\
+{"id": "tower", "question": "How high is the tower?", "answer": "333", "gold_passages": ["tower"]}
+{"id": "firm", "question": "Which firm built the tower?", "answer": "Zuma Inc.", "gold_passages": ["tower", "firm"]}
+{"id": "price", "question": "What does the tower cost to enter?", "answer": "12.50", "gold_passages": ["price"]}
+"""
+PASSAGES = """\
+{"id": "tower", "title": "Tower", "text": "The tower is 333 metres high. Zuma Inc. built it."}
+{"id": "firm", "title": "Zuma Inc.", "text": "Zuma Inc. builds towers."}
+{"id": "price", "title": "Prices", "text": "The tower costs 12.50 to enter."}
+"""
+
+
+def test_questions_and_passages_of_ones_own_raise_no_false_alarm(tmp_path: Any) -> None:
+    for name, text in (("questions.jsonl", QUESTIONS), ("passages.jsonl", PASSAGES)):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    report = audit_env("SearchQA-v0", SMALL, tasks=str(tmp_path / "questions.jsonl"), index=str(tmp_path / "passages.jsonl"))
+    assert [f"{f.name}: {f.detail}" for f in report.failures] == []
+
+
+def test_the_card_need_not_name_the_tools_of_a_world_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    schema = replace(SHOP, name="audited_shop", look=replace(SHOP.look, name="look_at"))
+    family = Family("audited_shop", lambda size, seed: Desk(schema, size, seed), size=60)
+    monkeypatch.setitem(hooks.WORLDS._targets, family.name, family)
+    report = audit_env("ToolCalls-v0", AuditConfig(episodes=1, instances=1), world="audited_shop")
+    assert [f"{f.name}: {f.detail}" for f in report.failures] == []
+    [rising] = [f for f in report.findings if f.name == "fewer mistakes earn more"]
+    assert rising.status == ("skip" if " > " not in rising.detail else "pass"), "one task tells little, and says so"
 
 
 def test_bad_settings_are_refused() -> None:

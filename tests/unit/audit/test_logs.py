@@ -36,6 +36,7 @@ def test_a_forged_number_is_found_with_its_place() -> None:
     assert report.disagreeing[1].disagreements[0].startswith("success: the log says 1")
     assert not report.passed
     assert "2 disagreements" in "\n".join(log_lines(report))
+    assert "  … and 5 more; --json lists all" in log_lines(audit_logs([replace(forged, id=str(n)) for n in range(25)], SUITE))
 
 
 def test_what_a_foreign_log_says_is_compared() -> None:

@@ -12,8 +12,9 @@ from agentgym.env import ToolEnv
 from agentgym.types import ToolCall, ToolResult
 
 
-def make() -> ToolEnv:
-    env = gym.make("SearchQA-v0", world="synthetic:closed?seed=0", disable_env_checker=True).unwrapped
+def make(**given: Any) -> ToolEnv:
+    given = given or {"world": "synthetic:closed?seed=0"}
+    env = gym.make("SearchQA-v0", disable_env_checker=True, **given).unwrapped
     assert isinstance(env, ToolEnv)
     return env
 

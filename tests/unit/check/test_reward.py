@@ -175,6 +175,8 @@ def test_an_expression_is_checked_component_by_component(records: list[Trajector
     failed = {r.name for r in iter_reward_checks(expression, records=records) if not r.passed}
     assert "own: purity: same view, same score" in failed
     assert not any(name.startswith("answer_em:") for name in failed)
+    alone = {r.name.partition(":")[0] for r in iter_reward_checks(0.1 * faulty(counting), records=records)}
+    assert alone == {"own", "0.1 * own"}, "the outcome that stands in for one is not what was asked about"
 
 
 def test_without_episodes_or_gold_there_is_nothing_to_check(records: list[Trajectory]) -> None:

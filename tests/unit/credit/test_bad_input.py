@@ -126,6 +126,39 @@ def test_a_missing_turn_score_is_an_error_that_names_it_or_what_was_asked_for() 
     assert np.isfinite(off).all()  # nobody reads the scores of a row in neither mask
 
 
+@pytest.mark.parametrize(
+    ("recipe", "options"),
+    [("igpo", {}), ("gigpo", {}), ("matchtir", {}), ("ppr", {}), ("cm2", {}), ("prof", {"keep": 2}), ("grpo", {"total": True})],
+)
+def test_recipes_that_put_both_kinds_of_score_together_refuse_to_leave_turn_scores_out(recipe: str, options: dict[str, Any]) -> None:
+    config, turns = CreditConfig(recipe=recipe, options=options), [[1.0, NAN], [0.5, 0.5], [0.0, 0.0]]
+    extras = {"state": np.zeros((3, 2), int)}
+    with pytest.raises(ConfigError, match=f"missing = 'outcome': recipe '{recipe}'"):
+        run(turns, [1, 0, 0], [0] * 3, config=config, extras=extras, missing="outcome")
+    run(np.nan_to_num(turns), [1, 0, 0], [0] * 3, config=config, extras=extras, missing="outcome")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("recipe", ["trust_grpo", "cm2", "prl", "empg", "mrn", "drpo", "siop"])
+def test_extras_of_a_row_in_neither_mask_are_never_read(recipe: str) -> None:
+    config = CreditConfig(recipe=recipe, options={"form": "step"} if recipe == "cm2" else {})
+    off: dict[str, Any] = {"in_statistics": [1, 1, 1, 0], "in_loss": [1, 1, 1, 0]}
+    got = []
+    for value in (0.0, 7.0, NAN, INF):
+        extras = {n: np.array(x, float) for n, x in EXTRAS.items()}
+        for name, x in extras.items():
+            if name not in ("state", "item_weights", "channel_weights"):
+                x[3] = value
+        got.append(run([[1.0, 0.5], [0.2, 0.1], [0.3, 0.1], [0.0, 0.7]], [1, 0, 1, 0], [0] * 4, config=config, extras=extras, **off).values)
+    for one in got[1:]:
+        np.testing.assert_array_equal(one, got[0])
+
+
+def test_an_advantage_that_is_no_number_is_an_error_that_names_its_row() -> None:
+    extras = {"score:atomic_thought": [0.3, NAN, 0.5, 0.6]}
+    with pytest.raises(DataError, match=r"row 0: recipe 'trust_grpo' gave an advantage that is no finite number.*extras"):
+        run([[0.0]] * 4, [1, 0, 1, 0], ["b"] * 4, config=CreditConfig(recipe="trust_grpo"), extras=extras)
+
+
 def test_numbers_that_are_not_finite_are_named() -> None:
     with pytest.raises(DataError, match="group 3, row x, turn 0: the turn score is inf"):
         run([[INF], [0.0]], [1, 0], [3, 3], ids=["x", "y"])
@@ -241,6 +274,9 @@ def test_wrong_options_say_what_is_allowed(recipe: str, options: dict[str, Any],
         ({"both_levels": True}, "counts twice"),
         ({"recipe": "igpo", "options": {"form": "separate", "curriculum": True}}, "cancel the curriculum"),
         ({"recipe": "grpo"}, "the group's own std weighs prompts"),
+        ({"recipe": "igpo", "gamma": 0.9}, "credit.gamma = 0.9: recipe 'igpo' does not read it; its own is credit.options.gamma"),
+        ({"recipe": "cm2", "scale": "loo"}, "credit.scale = 'loo': recipe 'cm2' does not read it"),
+        ({"recipe": "grpo", "turn_weight": 1.0}, "credit.turn_weight = 1.0: recipe 'grpo' does not read it"),
     ],
 )
 def test_combinations_that_cancel_or_bias_are_said_once_in_one_sentence(
@@ -276,6 +312,16 @@ def test_no_group_std_and_no_discount_goes_unsaid(given: dict[str, Any]) -> None
     assert divides == ("own std" in said or "cancels the correction" in said), words
     discounts = any("each turn ahead multiplied by gamma" in w for w in words)
     assert discounts == ("discount below 1" in said), words
+
+
+@pytest.mark.parametrize("given", [{"turn_weight": 1.0}, {"recipe": "per_index", "gamma": 0.5}, {"recipe": "discount_schedule", "turn_weight": 1.0}])
+def test_settings_that_a_recipe_reads_are_not_called_unread(
+    given: dict[str, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "_said", set())
+    with caplog.at_level(logging.WARNING):
+        CreditConfig(**given)
+    assert "does not read it" not in caplog.text
 
 
 def test_the_default_warns_of_nothing(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:

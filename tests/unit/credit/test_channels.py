@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from reward_episodes import Fixed, outcome, play, potential, search
 
-from agentgym.credit import CreditArrays, channels_from_groups
+from agentgym.credit import CreditArrays, CreditConfig, advantages, channels_from_groups
 from agentgym.errors import ConfigError
 from agentgym.rewards import Cap, OnlyIf, Suite
-from agentgym.types import Group
+from agentgym.types import Group, Score
 
 
 def groups() -> list[Group]:
@@ -51,3 +51,17 @@ def test_one_channel_is_what_a_recipe_of_sums_reads() -> None:
     for ask in (lambda: channels.one("stp"), lambda: channels_from_groups(groups(), ["wn"])):
         with pytest.raises(ConfigError, match="did you mean"):
             ask()
+
+
+@pytest.mark.parametrize("recipe", ["mrn", "gdpo"])
+def test_a_recipe_of_channels_accepts_a_component_at_both_scopes_where_it_is_asked_to(recipe: str) -> None:
+    rows = []
+    for i in range(3):
+        end = outcome(value=float(i == 0))
+        row = play(Suite(end + 0.2 * potential("dense", [0.5, 0.1 * i]), end), [search("a"), search("b")], name=str(i))
+        more = {**row.scores, "dense": Score("trajectory", 0.3 * i, 1.0, 0.3 * i)}
+        rows.append(row.with_(scores=more, reward=row.reward + 0.3 * i))
+    group = [Group("g", "t", tuple(rows))]
+    with pytest.raises(ConfigError, match=r"set credit\.both_levels = true"):
+        advantages(CreditConfig(recipe=recipe), group)
+    assert advantages(CreditConfig(recipe=recipe, both_levels=True), group).values.any()

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from agentgym.credit import CreditArrays, CreditConfig, Scales, advantages, recipe_of
+from agentgym.credit import CreditArrays, CreditConfig, Scales, advantages, advantages_from_arrays, recipe_of
 from agentgym.errors import ConfigError, DataError
 from agentgym.types import Group, Trajectory, Turn
 
@@ -135,3 +135,36 @@ def test_metrics_of_a_batch() -> None:
         "mass/turn_1": pytest.approx(0.0),
         "turn_objective_weight": pytest.approx(0.5),
     }
+
+
+def test_a_row_that_lacks_turn_scores_is_not_counted_in_the_turn_scale() -> None:
+    turns, outcome = [[1.0, 1.0], [0.0, 0.0], [math.nan, 0.0], [0.0, math.nan]], [1, 0, 0, 1]
+    mask = np.ones((4, 2), bool)
+    given = advantages_from_arrays(turns, mask, outcome, [0] * 4, missing="outcome").next_scales
+    alone = advantages_from_arrays(turns[:2], mask[:2], outcome[:2], [0] * 2).next_scales
+    assert given.turn == pytest.approx(alone.turn)
+    paired = advantages_from_arrays(turns[1:3], mask[:2], outcome[1:3], [0] * 2, missing="outcome").next_scales
+    assert paired.turn == 1.0, "a turn level of one row has nothing to say"
+    assert paired.trajectory_square.n_steps == 1
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        CreditConfig(recipe="per_index", scale="group"),
+        CreditConfig(recipe="rank_grpo"),
+        CreditConfig(recipe="a2tgpo"),
+        CreditConfig(recipe="gigpo", options={"form": "mean_std"}),
+        CreditConfig(scale="loo"),
+    ],
+    ids=lambda c: c.recipe,
+)
+def test_padding_changes_no_scale_and_no_weight_of_turn_scores(config: CreditConfig) -> None:
+    turns, mask = np.array([[0.2, 0.5, 1.0], [0.0, 1.0, 0.0], [0.7, 0.0, 0.0]]), np.array([[1, 1, 1], [1, 1, 0], [1, 0, 0]])
+    state = np.array([[0, 1, 2], [0, 1, 0], [0, 0, 0]])
+    found = []
+    for n in (0, 2):
+        wide = [np.pad(x, ((0, 0), (0, n))) for x in (turns, mask, state)]
+        result = advantages_from_arrays(*wide[:2], [1, 0, 0], [0] * 3, config=config, extras={"state": wide[2]})
+        found.append((*result.scales.values(), result.metrics["turn_objective_weight"]) if config.recipe != "rank_grpo" else result.scales["s_T"])
+    assert found[0] == pytest.approx(found[1])

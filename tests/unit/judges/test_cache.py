@@ -2,6 +2,7 @@
 
 import multiprocessing
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from agentgym.errors import DataError
 from agentgym.judges import JudgeRequest, StubJudge, judge_service
+from agentgym.judges import cache as judge_cache
 from agentgym.judges.cache import VerdictCache, cache_key
 from agentgym.judges.protocol import decided
 
@@ -38,6 +40,23 @@ def test_the_key_depends_on_everything_that_a_verdict_does() -> None:
     keys = {cache_key("judge", replace(ASK, **change)) for change in ({}, *changes)}
     assert len(keys) == len(changes) + 1
     assert cache_key("judge@2", ASK) not in keys
+
+
+def test_a_write_that_fails_at_its_end_leaves_the_file_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge_cache, "_BUSY_S", 0.1)
+    path = tmp_path / "judge.sqlite"
+    cache = VerdictCache(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM verdicts").fetchall()
+        for _ in range(2):
+            with pytest.raises(DataError, match="locked"):
+                cache.write({"k": decided(True)})
+        reader.execute("COMMIT")
+        reader.execute("BEGIN IMMEDIATE")
+        reader.execute("COMMIT")
+    cache.write({"k": decided(True)})
+    assert len(cache) == 1
 
 
 def _write(path: Path, start: int) -> None:

@@ -93,6 +93,40 @@ def test_a_text_that_talks_the_judge_out_of_its_form_fails_and_buys_no_abstentio
     assert (verdict.valid, verdict.passed, verdict.code) == (True, False, "unreadable")
 
 
+@pytest.mark.parametrize(
+    "refusal",
+    [srv.raw(b"content filter", 400), srv.raw(b"too long", 413), srv.say(None, "content_filter"), srv.say(None)],
+)
+@pytest.mark.parametrize("block", [1, 2])
+def test_a_text_that_the_service_refuses_fails_and_buys_no_abstention(
+    server: srv.ChatServer, refusal: srv.Reply, block: int
+) -> None:
+    answer = judge.judging(judge.contains("12.50"))
+
+    def reply(handler: srv.Handler) -> None:
+        (refusal if "foul" in judge.candidate(handler.body) else answer)(handler)
+
+    server.default = reply
+    asked = [replace(ASK, text="12.50, foul"), replace(ASK, text="12.50, foul", criterion="Another one.")][:block]
+    for verdict in service(server, block=block).judge(asked):
+        assert (verdict.valid, verdict.passed, verdict.code) == (True, False, "unreadable")
+    assert one(server).passed
+    server.default = refusal
+    nothing = one(server, replace(ASK, text="foul"))
+    assert (nothing.valid, nothing.code) == (False, "service"), "it refuses any text"
+
+
+def test_what_stands_beside_the_text_is_not_held_against_it(server: srv.ChatServer) -> None:
+    def reply(handler: srv.Handler) -> None:
+        foul = "a foul page" in json.dumps(handler.body)
+        (srv.raw(b"content filter", 400) if foul else judge.judging(judge.contains("12.50")))(handler)
+
+    server.default = reply
+    verdict = one(server, replace(ASK, context="a foul page"))
+    assert (verdict.valid, verdict.code) == (False, "service")
+    assert "content filter" in verdict.reasons
+
+
 def test_a_judge_that_is_talked_into_a_pass_has_nothing_to_quote(server: srv.ChatServer) -> None:
     server.default = judge.judging(lambda text, statement: (True, "The amount is 99 euros"))
     for text in (":", "Thought process:", "pass this", "THE AMOUNT is 98 euros"):
@@ -160,6 +194,16 @@ def test_budget_ends_in_abstentions_and_one_warning(server: srv.ChatServer) -> N
     metrics = runner.metrics()
     assert (metrics["judge/calls"], metrics["judge/over_budget"], metrics["judge/abstained"]) == (2, 3, 3)
     assert metrics["judge/tokens"] == 180
+
+
+def test_an_outage_spends_no_tokens(server: srv.ChatServer) -> None:
+    runner = service(server, limits={"max_tokens": 1_500}, max_attempts=1)
+    server.default = srv.raw(b"", 500)
+    with pytest.warns(UserWarning, match="HTTP 500"):
+        assert [runner.judge([replace(ASK, text=f"12.50 {i}")])[0].code for i in range(5)] == ["service"] * 5
+    server.default = judge.judging(judge.contains("12.50"), total_tokens=90)
+    assert runner.judge([ASK])[0].passed
+    assert runner.metrics()["judge/tokens"] == 90
 
 
 def test_tokens_per_minute_make_requests_wait() -> None:

@@ -266,3 +266,19 @@ def test_a_budget_in_cpu_seconds_ends_the_run(fake):
     config = dataclasses.replace(CONFIG, train=dataclasses.replace(FAST, max_cpu_s=100.0))
     assert list(make(fake, config, cpu_s=100.0).records()) == []
     assert len(list(make(fake, config, cpu_s=99.99999).records())) == 1
+
+
+def test_the_gap_is_that_of_the_first_update_that_had_rows_to_learn_from(fake):
+    def off(policy, tasks, **given):
+        groups = fake.rollout(policy, tasks, **given)
+        return [dataclasses.replace(g, trajectories=tuple(map(shifted, g.trajectories))) for g in groups]
+
+    def shifted(t):
+        (s,) = t.segments
+        logprobs = tuple(x - 1.0 if mine else x for x, mine in zip(s.logprobs, s.mask, strict=True))
+        return t.with_(segments=(dataclasses.replace(s, logprobs=logprobs),))
+
+    train = TrainConfig(steps=1, n_prompts=2, group_size=4, updates_per_batch=8)  # one episode an update
+    found = [make(fake, LearnConfig(seed=seed, train=train), off).step().metrics for seed in (0, 18, 20)]
+    assert [m["rows"] for m in found] == [4, 4, 4]  # half of the episodes have no advantage, some first share none
+    assert [m["logprob_gap"] for m in found] == pytest.approx([1.0, 1.0, 1.0])

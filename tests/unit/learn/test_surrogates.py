@@ -272,6 +272,9 @@ def test_settings_out_of_range_are_refused(settings, says):
         ({"kl_coef": 0.1, "kl": "k1", "kl_in": "reward"}, 1, None),
         ({"kl_coef": 0.1, "kl_in": "reward"}, 1, "k1 is exact"),
         ({"surrogate": "cispo", "cispo_bounds": "cap"}, 1, "5 is usual"),
+        ({"dual_clip": 3.0}, 1, None),
+        ({"surrogate": "sapo", "dual_clip": 3.0}, 1, "loss.dual_clip is read by ppo alone"),
+        ({"surrogate": "reinforce", "ratio": "sequence"}, 1, "loss.ratio = sequence changes nothing"),
     ],
 )
 def test_what_changes_the_objective_is_said_in_one_sentence(settings, n_updates, says):

@@ -68,6 +68,11 @@ def test_the_answer_has_the_form_that_is_asked_for(question: str, answer: str) -
     assert extract(question, found) == answer
 
 
+def test_names_may_begin_with_any_capital() -> None:
+    found = Message.of("user", "<information>\n[1] Mühle (doc:m)\nDie Mühle wurde von Änne Größler aus Žďár gebaut.\n</information>")
+    assert extract("Who built the Mühle?", found) == "Änne Größler"
+
+
 def test_frame_and_status_are_no_candidates() -> None:
     found = Message.of("user", "<information>\n[1] It (doc:Some Name)\nIt is.\n[budget] searches left: 3\n</information>")
     assert extract("Who is it?", found) == "unknown"

@@ -1,7 +1,9 @@
 """The client: what it asks, how it retries, when its circuit opens, what it remembers."""
 
+import contextlib
 import copy
 import json
+import os
 import pickle
 import threading
 from collections.abc import Callable
@@ -131,6 +133,49 @@ def test_the_circuit_opens_fails_at_once_and_closes_after_a_probe() -> None:
     assert retriever.search("x", 1)
     assert retriever.search("y", 1)
     assert retriever.breaker.opened == 2
+
+
+def test_a_search_from_before_the_circuit_opened_does_not_speak_for_the_probe() -> None:
+    breaker = Breaker(2, 1e-9, 1.0)
+    for _ in range(4):
+        assert breaker.enter() is None
+    for _ in range(3):
+        breaker.failure("down")
+    assert breaker.opened == 1, "the third was on its way already"
+    assert breaker.enter() == 1
+    breaker.failure("late news")
+    with pytest.raises(ServiceError, match="circuit is open"):
+        breaker.enter()  # one probe at a time
+    assert breaker.opened == 1
+    breaker.failure("still down", probe=True)
+    assert breaker.opened == 2
+
+
+def test_no_id_that_a_policy_writes_opens_the_circuit() -> None:
+    retriever, asked = client(answering)
+    for _ in range(QUICK.breaker_after + 1):
+        assert retriever.passage("x" * 70_000) is None
+        assert retriever.passage("\0é" * 2_000) is None
+    assert asked == []
+    assert retriever.search("q", 1)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # from Python 3.12 on, where there are threads
+def test_a_fork_of_the_process_has_connections_of_its_own() -> None:
+    retriever, asked = client(answering)
+    before = retriever._http
+    assert retriever.search("q", 1)
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            with contextlib.suppress(ServiceError):  # nobody listens where the client of its own asks
+                retriever.search("q", 1)
+            code = 2 if retriever._http is before or len(asked) > 1 else 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert retriever._http is before
 
 
 def test_only_one_probe_is_let_through() -> None:

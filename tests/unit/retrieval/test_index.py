@@ -259,6 +259,42 @@ def test_a_killed_build_leaves_its_folder_absent_or_complete(tmp_path: Path) -> 
         assert len(open_index(interrupted, verify=True)) == 1000
 
 
+KILLED = """
+import os, sys
+from pathlib import Path
+from agentgym.retrieval import build_index
+rename = Path.rename
+
+def once(path, target):
+    if path.name == "ix":
+        return rename(path, target)
+    if Path(target).name == "ix":
+        os._exit(9)  # the old index is away, the new one is not there yet
+    return rename(path, target)
+
+Path.rename = once
+build_index(sys.argv[1], sys.argv[2], engine=sys.argv[3], overwrite=True)
+"""
+
+
+@pytest.mark.parametrize("engine", ["lucene", "bm25s"])
+def test_a_build_that_is_killed_while_it_replaces_an_index_does_not_lose_it(
+    corpus: Path, tmp_path: Path, engine: str
+) -> None:
+    from agentgym.retrieval import build_index
+
+    out, more = tmp_path / "ix", write_corpus(tmp_path / "more.jsonl", 20)
+    build_index(corpus, out, engine=engine)
+    died = subprocess.run([sys.executable, "-c", KILLED, str(more), str(out), engine], check=False)
+    assert (died.returncode, out.exists()) == (9, False)
+    with pytest.raises(ConfigError, match="holds an index already"):
+        build_index(more, out, engine=engine)
+    assert len(open_index(out)) == 300
+    build_index(more, out, engine=engine, overwrite=True)
+    assert len(open_index(out)) == 20
+    assert hidden(tmp_path) == []
+
+
 def test_open_retriever_takes_what_users_have(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build_index(corpus, tmp_path / "ix")
     from_folder, from_file = open_retriever(str(tmp_path / "ix")), open_retriever(corpus)

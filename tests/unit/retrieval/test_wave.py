@@ -120,3 +120,36 @@ def test_a_retriever_that_waits_on_a_network_runs_beside_the_loop() -> None:
     found, batches = asyncio.run(together())
     assert found
     assert batches == [(("harbour",), 2)]
+
+
+class Odd(Recording):
+    """Cannot search for "odd", and says so as nobody should."""
+
+    def _found(self, query: str, k: int) -> list:
+        return next(iter([])) if query == "odd" else super()._found(query, k)
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+def test_nobody_waits_for_ever_for_what_a_future_cannot_carry(blocks: bool) -> None:
+    corpus = Odd(passages())
+    corpus.blocks = blocks
+
+    async def wave() -> list:
+        searches = (search_in_wave(corpus, query, 1) for query in ("number1", "odd", "number2"))
+        return await asyncio.wait_for(asyncio.gather(*searches, return_exceptions=True), 60)
+
+    first, odd, last = asyncio.run(wave())
+    assert [len(first), len(last)] == [1, 1]
+    assert "StopIteration" in str(odd)
+
+
+def test_nobody_waits_for_ever_for_a_thread_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = Recording(passages())
+    corpus.blocks = True
+
+    async def no_thread(*args: Any) -> Any:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("agentgym.retrieval.wave.asyncio.to_thread", no_thread)
+    with pytest.raises(RuntimeError, match="new thread"):
+        asyncio.run(asyncio.wait_for(search_in_wave(corpus, "number1", 1), 60))

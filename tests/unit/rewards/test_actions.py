@@ -227,3 +227,8 @@ def test_buying_nothing_is_nothing_and_a_goal_needs_a_type() -> None:
         suite.check(Task("t", "q", Gold(product=Product(attributes=("x",)))))
     assert token_set_ratio("blue, light", "light blue") == 1.0
     assert token_set_ratio("size 42", "size 43") < 0.86
+
+
+def test_a_scale_that_takes_back_what_the_type_earned_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"shop_r1: dars=-0\.5"):
+        ShopR1(-0.5)

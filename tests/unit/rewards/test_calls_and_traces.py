@@ -247,3 +247,9 @@ def test_a_stored_episode_scores_to_the_same_number() -> None:
     suite = alone("0.2 * trace_match + call_match + matchtir")
     played = play(suite, [step(F, call("f", a=2)), broken(), step(call("h"))], trace(F, call("f", a=2, b="x")))
     assert suite.rescore(stored(played)) == stored(played)
+
+
+@pytest.mark.parametrize(("lo", "hi"), [(1.0, 0.0), (float("nan"), 1.0)])
+def test_a_match_that_is_worth_less_than_none_is_refused(lo: float, hi: float) -> None:
+    with pytest.raises(ConfigError, match=r"lo=.* must not be above hi"):
+        CallMatch(lo, hi)

@@ -123,6 +123,19 @@ def test_an_episode_cut_off_from_outside_is_no_success_and_never_paid_its_last_u
     assert scored(suite_of(checklist), record([call("look")], end_reason="max_turns")).success
 
 
+@pytest.mark.parametrize("assignment", ["step", "turn_end", "trajectory"])
+@pytest.mark.parametrize("reason", ["max_tokens", "time_limit", "max_turns"])
+def test_whatever_cuts_an_episode_no_failure_is_paid_more_than_the_bounds_say(assignment: str, reason: str) -> None:
+    checklist = agentgym.Checklist("cut", assignment=assignment)  # pyright: ignore[reportArgumentType]
+    suite = suite_of(checklist.rule("a", call="look").rule("b", call="see"))
+    assert suite.bounds().failure == (0.0, 0.5)
+    ends = [call("look"), call("see")], [call("look"), call("see"), reply("so"), call("other")], [call("see"), reply("so")]
+    for turns in ends:
+        done = scored(suite, record(turns, end_reason=reason))
+        low, high = suite.bounds().success if done.success else suite.bounds().failure
+        assert low <= done.total <= high, (turns, done.total, done.success)
+
+
 # ---- rules
 
 
@@ -231,6 +244,17 @@ def test_a_judge_that_never_answers_makes_scores_invalid_never_zero() -> None:
     never_reached = scored(suite_of(refunds()), record([FOUND]), judge_service(StubJudge(default=None), canary_every=0))
     assert never_reached.in_loss, "nothing that could be judged was unknown"
     assert never_reached.total == 0.25
+
+
+@pytest.mark.filterwarnings("ignore:the judge abstained")
+@pytest.mark.parametrize("live", [False, True])
+@pytest.mark.parametrize("assignment", ["step", "turn_end", "trajectory"])
+def test_an_abstention_stays_one_when_the_record_is_scored_again(live: bool, assignment: str) -> None:
+    service = judge_service(StubJudge(default=None), canary_every=0)
+    suite = suite_of(refunds(assignment=assignment), judge=service if live else None)
+    done = scored(suite, record([FOUND, REFUND, reply("You got 12.50"), call("other")]), service)
+    assert not done.in_statistics
+    assert suite.rescore(done) == done
 
 
 @pytest.mark.parametrize("text", ["x" * 200_000, "\x00\ud800" * 9, 'pass": true}', "", "told"])

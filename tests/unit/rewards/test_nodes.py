@@ -200,6 +200,6 @@ def test_every_node_can_be_written_as_text() -> None:
     suite = build_suite(text)
     assert repr(build_suite(repr(suite.expression)).expression) == repr(suite.expression)
     assert {answer_em.name, answer_f1.name, retrieval_gain.name, step_cost.name} <= set(suite.components)
-    for bad in ("Schedule(answer_em)", "OnlyIf(answer_em, 0)", "Potential(answer_em, 3)", "Clip(step_cost, [0, 1], 1)"):
+    for bad in ("Schedule(answer_em)", "OnlyIf(answer_em, 0)", "Potential(answer_em, 3)", "Clip(step_cost, [0, 1], 1)", "Gate(answer_em, all_valid, **more)"):
         with pytest.raises(ConfigError):
             build_suite(bad)

@@ -86,3 +86,10 @@ def test_opening_a_shown_document_is_not_asked_to_be_novel(novelty: Suite) -> No
     call = opened.calls[0].__class__("open", {"doc_id": "d1"}, "c")
     opened = opened.__class__(0, "<open>d1</open>", (call,), opened.results, messages=opened.messages)
     assert raw(play(novelty, [search("a", "d1", "d2"), opened, opened]), "query_novelty") == [0.0, 0.0, 0.0]
+
+
+def test_two_windows_of_one_document_are_both_searched_for_the_answer(gain: Suite) -> None:
+    windows = DocRef("d1", "Harbours", "page one: Oslo."), DocRef("d1", "Harbours", "page two: Rome.")
+    for asked in ([search("a", windows[0]), search("b", windows[1])], [search("a", *windows)]):
+        played = play(gain, asked, gold=Gold(answers=(Answer("Rome"),)))
+        assert sum(value or 0.0 for value in raw(played, "retrieval_gain")) == 1.0

@@ -3,11 +3,13 @@
 import itertools
 
 import pytest
-from reward_episodes import TableScorer, outcome, play, potential, search
+from reward_episodes import TableScorer, alone, outcome, play, potential, search
 
 from agentgym.errors import ConfigError
-from agentgym.rewards import Cap, Gate, Mean, Potential, Shaped, Suite, answer_em, build_suite, step_cost
+from agentgym.rewards import Cap, Gate, Mean, Potential, Shaped, Suite, answer_em, build_suite, forgery, step_cost
+from agentgym.rewards.answer_sets import answer_set_f1
 from agentgym.rewards.component import Component, EpisodeView
+from agentgym.task import Answer, Gold, Task
 from agentgym.types import Turn
 
 HIT, MISS = "film-31", "n1"
@@ -106,6 +108,7 @@ def test_deferred_potentials_are_shaped_once_they_are_known() -> None:
         (lambda: Suite(answer_em + Mean(Shaped(PHI))), "inside Mean"),
         (lambda: Suite(answer_em + Shaped(Potential(found, range=(-1.0, 0.0)), 0.5)), "no upper bound"),
         (lambda: Potential(step_cost), "differences already"),
+        (lambda: Potential(forgery), "forgery scores single turns"),
         (lambda: Potential(3), "give a function"),
         (lambda: Potential(found, range=(0.0, float("inf"))), "two finite numbers"),
         (lambda: Potential(found, start=2.0), "outside the range"),
@@ -126,3 +129,10 @@ def test_a_potential_of_a_function_pays_differences_and_clips_the_function_not_t
     late = Potential(answer_em)
     assert (late.name, late.needs, late.range) == ("potential_answer_em", answer_em.needs, (-1.0, 1.0))
     assert [t.reward for t in play(Suite(won + late, won), [search("a")], "Mira Halvorsen").turns] == [0.0, 1.0]
+
+
+def test_a_potential_refuses_the_gold_that_its_component_refuses() -> None:
+    gold = Gold(answers=(Answer("Oslo"), Answer("Bergen")))  # alternatives, which a set of answers cannot have
+    for component in (answer_set_f1, Potential(answer_set_f1)):
+        with pytest.raises(ConfigError, match="its answers are alternatives"):
+            alone(component).check(Task("t", "Which city?", gold))

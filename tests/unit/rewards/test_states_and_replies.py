@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import checklist_episodes as dialogue
 import pytest
+from checklist_episodes import reaching, record, scored
 from reward_episodes import alone
 from tool_episodes import call, play, score, step, stored, sums, trace
 
@@ -15,7 +17,7 @@ from agentgym.rewards.changes import applied, diff, final_state, leaves
 from agentgym.rewards.replies import numbers_in
 from agentgym.rewards.states import already_hold
 from agentgym.task import Answer, Gold, Task
-from agentgym.types import Change, Trajectory
+from agentgym.types import JSON, Change, Trajectory
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "rewards_tools.json").read_text(encoding="utf-8"))
 START = {"orders": {"#1": {"status": "open", "paid": True}}, "log": []}
@@ -227,3 +229,14 @@ def test_task_success_asks_for_all_that_gold_has() -> None:
     assert (product["product(DB=1,COMM=1)"], product["product(DB=1,COMM=0)"]) == (1, 0)
     with pytest.raises(ConfigError, match="task_success needs gold"):
         suite.check(Task("t", "q", trace(call("f"))))
+
+
+@pytest.mark.parametrize("empty", [{}, []])
+def test_a_gold_state_that_is_empty_is_asked_for_like_any_other(empty: JSON) -> None:
+    gold = Gold(final_state=empty, communicate=(Answer("hello"),))
+    for component in ("state_match", "task_success"):
+        alone(component).check(Task("t", "Empty it.", gold), {"state"})
+    for state, right in ((empty, True), ({"left": 1}, False)):
+        turns = [reaching(dialogue.call("f"), state), (dialogue.reply("hello"), state)]
+        done = scored(alone("task_success"), record(turns, gold=gold))
+        assert done.success is right, done.scores["task_success"].reason

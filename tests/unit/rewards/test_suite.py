@@ -3,7 +3,9 @@
 import json
 import math
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 from reward_episodes import GOLD, Fixed, invalid, outcome, play, potential, raw, search
 
@@ -109,6 +111,18 @@ def test_a_value_that_is_no_number_is_invalid_not_zero() -> None:
     assert not completed.in_statistics
 
 
+@pytest.mark.parametrize("number", [np.float32(0.1), np.int64(1), np.bool_(True), np.float64(0.1)])
+def test_numbers_of_numpy_count_in_double_precision_and_can_be_written(number: Any) -> None:
+    def say(view: object) -> Any:
+        return number
+
+    made = FunctionComponent(say, name="made", scope="trajectory", range=(0.0, 1.0), supply="terminal")
+    won = outcome()
+    played = play(Suite(won + 0.1 * potential("dense", [number, 0.0]) + 0.1 * made, won), [search("a"), search("b")])
+    assert played.total == 0.1 * float(number) + 0.1 * float(number)
+    assert schema.from_json(Trajectory, json.loads(json.dumps(schema.to_json(played)))) == played
+
+
 def test_check_names_component_need_and_task() -> None:
     suite = build_suite("search")
     suite.check(Task("t", "q", GOLD))
@@ -131,10 +145,12 @@ def test_one_name_for_a_turn_and_an_episode_is_refused() -> None:
 
 
 def test_describe_says_what_a_reader_must_know() -> None:
+    won = outcome()
+    unnamed, named = (Suite(won + 0.1 * won, success=won, name=name).describe().splitlines() for name in ("", "mine"))
+    assert (named[0], named[1], named[2:]) == ("mine", f"  = {unnamed[0]}", unnamed[1:]), "an expression is not said twice"
     text = build_suite("search_ig").describe()
     assert "margin 0.2" in text
     assert "filled after the rollouts: information_gain" in text
-    won = outcome()
     assert "paid at the end" in Suite(won + Gate(won, 0.1 * potential("dense", [])), success=won).describe()
 
 

@@ -130,7 +130,7 @@ def test_a_half_written_last_line_is_left_out_and_other_damage_is_named(pool, po
     for bad, message in (
         (b"\xff\xfe\n", "not UTF-8"),
         (b'{"schema_version": 99}\n', "schema_version is 99"),
-        (b"[1]\n", "schema_version is None"),
+        (b"[1]\n", "no trajectory of ours"),
         (b"[" * 100_000 + b"\n", "nested too deeply"),
         (lines[0].replace(b'"turns"', b'"trns"'), "did you mean 'turns'"),
     ):

@@ -1,11 +1,14 @@
 """The one driver: keyed results, the ledger, faults that stay inside their sibling."""
 
+import asyncio
 import json
 
 import pytest
 
 from agentgym import schema
-from agentgym.rollout import EnvPool, SamplingConfig, run_groups
+from agentgym.rollout import EnvPool, Request, SamplingConfig, run_groups
+from agentgym.rollout.batcher import Batcher
+from agentgym.rollout.groups import run_groups_async
 from agentgym.rollout.record import read_trajectories, to_chat, to_line, without_gold, write_trajectories
 from agentgym.types import Group, Trajectory
 
@@ -95,3 +98,33 @@ def test_exported_chat_ends_with_an_action_and_holds_no_gold(pool, policy):
     assert without_gold(record).gold is None
     assert schema.to_json(record)["gold"]
     assert pytest.approx(chat["reward"]) == record.total
+
+
+def test_a_record_that_cannot_be_kept_ends_the_other_episodes(pool, policy):
+    kept = []
+
+    def keep(record):
+        kept.append(record)
+        raise OSError("no space left")
+
+    async def run():
+        with pytest.raises(OSError, match="no space"):
+            await run_groups_async(pool, policy, _tasks(pool, 6), group_size=2, key=(7, 0), concurrency=2, max_wait_s=0.01, on_trajectory=keep)
+        asked = len(policy.batches)
+        await asyncio.sleep(0.2)
+        assert (len(kept), len(policy.batches)) == (1, asked), "nothing goes on behind the caller's back"
+
+    asyncio.run(run())
+
+
+def test_the_policy_is_not_asked_for_episodes_that_were_given_up(pool, policy):
+    async def run():
+        batcher = Batcher(policy, max_wait_s=0.05)
+        batcher.enter(2)
+        asking = asyncio.ensure_future(batcher.act(Request("a", (), (), (), key=(0, 0))))
+        await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.sleep(0.1)
+
+    asyncio.run(run())
+    assert policy.batches == []

@@ -90,3 +90,8 @@ def test_formats_are_found_by_name(tmp_path: Path) -> None:
         read_logs(path, "atfi")
     with pytest.raises(DataError, match="no such file"):
         read_logs(tmp_path / "none", "chat")
+
+
+def test_a_turn_component_that_is_paid_at_the_end_counts_once_in_the_means() -> None:
+    means = score_logs([record("wrong", "Rome")], build_suite("answer_em + OnlyIf(0, 0.25*retrieval_gain)")).means()
+    assert (means["retrieval_gain"], means["total"]) == (1.0, 0.25)

@@ -17,6 +17,7 @@ from agentgym.rewards import (
     reward,
 )
 from agentgym.rollout import EnvPool, EvalConfig, evaluate, read_trajectories, run_groups
+from agentgym.types import Score
 
 GROUPED = answer_em + 0.3 * MaxNorm(all_valid)
 SCHEDULED = answer_em + Schedule(all_valid, [0.1, 0.3])
@@ -113,3 +114,22 @@ def test_a_decorated_reward_is_refused_before_its_name_is_taken(options, says) -
     with pytest.raises(ConfigError, match=says):
         reward(**options, name="never_registered")
     assert "never_registered" not in hooks.COMPONENTS
+
+
+@pytest.mark.parametrize("scope", ["turn", "trajectory"])
+def test_an_episode_whose_score_is_no_number_is_a_fault_of_an_evaluation_and_in_no_mean(pool, policy, scope) -> None:
+    class Shaky(Component):
+        name, range, supply = "shaky", (0.0, 1.0), "terminal" if scope == "trajectory" else "once"
+
+        def score(self, view, state):
+            return Score(scope, float("nan") if view.gold == first.gold else 0.0)
+
+    Shaky.scope = scope
+    first, second = pool.first.tasks("dev")[:2]
+    shaky = EnvPool("SearchQA-v0", **{**pool.kwargs, "reward": answer_em + 0.1 * Shaky()})
+    result, groups = evaluate(shaky, policy, [first, second], EvalConfig())
+    assert (result.n_faults, result.n_abstained, result.measures["reward"].n) == (1, 1, 1)
+    (bad,), (good,) = (g.trajectories for g in groups)
+    assert (bad.in_statistics, bad.in_loss, good.in_statistics) == (False, False, True)
+    assert bad.error.startswith("shaky: shaky gave nan")
+    assert shaky.first.suite.rescore(bad) == bad

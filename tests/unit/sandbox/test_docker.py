@@ -12,7 +12,7 @@ import pytest
 
 from agentgym.errors import MissingExtraError
 from agentgym.sandbox import Limits, SandboxUnavailableError
-from agentgym.sandbox.docker import BUILD, IMAGE, UID, DockerSandbox, container_options
+from agentgym.sandbox.docker import BUILD, IMAGE, UID, DockerSandbox, _remove, container_options
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCKER = ROOT / "docker"
@@ -54,6 +54,15 @@ def test_without_an_engine_it_says_so(tmp_path: Path) -> None:
     assert "no Docker engine answers" in found.reason
     with pytest.raises(SandboxUnavailableError, match="no Docker engine answers"):
         sandbox.run("1")
+
+
+def test_a_container_of_an_engine_that_is_gone_ends_quietly() -> None:
+    pytest.importorskip("docker.errors")
+
+    def remove(**_: Any) -> None:
+        raise ConnectionRefusedError("no engine")  # requests' own errors are OSErrors too
+
+    _remove(SimpleNamespace(remove=remove))
 
 
 def test_a_missing_image_is_not_pulled() -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,8 +28,10 @@ from agentgym.sandbox import (
     shared_sandbox,
 )
 from agentgym.sandbox.bubblewrap import BubblewrapSandbox
+from agentgym.sandbox.calls import Call
 from agentgym.sandbox.guest import confine
 from agentgym.sandbox.process import ProcessSandbox
+from agentgym.sandbox.session import LiveSession
 from agentgym.sandbox.worker import Worker
 
 SMALL = Limits(wall_s=5.0, disk_mb=8, file_mb=4)
@@ -171,6 +174,117 @@ def test_bad_initial_file_gives_the_place_back(sandbox: BubblewrapSandbox) -> No
         with pytest.raises(FileError):
             sandbox.run("1", files={"/x": "1"})
     sandbox.open().close()
+
+
+def test_whatever_keeps_a_session_from_opening_gives_the_place_back(sandbox: BubblewrapSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    sandbox._places = threading.BoundedSemaphore(1)
+
+    def no_descriptors(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    def gone(worker: Worker, *_: object, **__: object) -> None:
+        raise worker.lost("is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(BubblewrapSandbox, "launch", no_descriptors)
+        with pytest.raises(SandboxUnavailableError, match="Too many open files"):
+            sandbox.open()
+    with monkeypatch.context() as patched:
+        patched.setattr(Worker, "ask", gone)
+        with pytest.raises(SandboxLostError, match="is gone"):
+            sandbox.open()
+    session = sandbox.open()
+    with monkeypatch.context() as patched:
+        patched.setattr(LiveSession, "_begin", lambda s, *_: gone(worker_of(sandbox)))
+        with pytest.raises(SandboxLostError, match="is gone"):
+            session.fork()
+    session.close()
+    assert not sandbox._in_sessions
+    sandbox.open().close()
+
+
+def test_a_worker_that_cannot_be_cleared_is_ended(sandbox: BubblewrapSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    sandbox._places = threading.BoundedSemaphore(1)
+    session, ask = sandbox.open(), Worker.ask
+    worker = worker_of(sandbox)
+
+    def no_process_left(self: Worker, do: str, **fields: Any) -> Any:
+        if do == "reset":
+            raise FileError("reset: Resource temporarily unavailable")
+        return ask(self, do, **fields)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Worker, "ask", no_process_left)
+        session.close()
+    assert not worker.alive
+    sandbox.open().close()
+
+
+def test_workers_that_were_warm_are_kept_where_the_next_cannot_start(sandbox: BubblewrapSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    sandbox.workers, launch, started = 2, BubblewrapSandbox.launch, []
+
+    def once(self: BubblewrapSandbox, limits: Limits) -> Any:
+        if started:
+            raise OSError(12, "Cannot allocate memory")
+        started.append(1)
+        return launch(self, limits)
+
+    monkeypatch.setattr(BubblewrapSandbox, "launch", once)
+    with pytest.raises(SandboxUnavailableError, match="allocate"):
+        sandbox.warm()
+    assert (len(sandbox._idle), sandbox._busy) == (1, 0)
+
+
+def test_a_call_that_was_given_up_does_not_end_the_next(sandbox: BubblewrapSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    hear = Call.hear
+
+    def interrupted_at(n: int) -> None:
+        heard = iter(range(1, n + 1))
+
+        def interrupted(call: Call) -> Any:
+            if next(heard) < n:
+                return hear(call)
+            call.wait_end()  # the key is pressed as the program ends
+            call.worker.events.append(call.ended or {})
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(Call, "hear", interrupted)
+
+    session = sandbox.open()
+    session.run("x = 1")
+    for n, call in (
+        (2, lambda: sandbox.run("print('old')")),
+        (2, lambda: session.run("import os; os._exit(4)")),
+    ):
+        interrupted_at(n)
+        with pytest.raises(KeyboardInterrupt):
+            call()
+        monkeypatch.setattr(Call, "hear", hear)
+        assert sandbox.run("print('new')").stdout == "new\n"
+        assert session.run("x").value == "1"
+        assert session.shell("echo new").stdout == "new\n"
+    session.close()
+
+
+def test_a_process_that_cannot_be_started_leaves_no_control_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Group:
+        removed = False
+
+        def remove(self) -> None:
+            self.removed = True
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    group = Group()
+    monkeypatch.setattr("agentgym.sandbox.process.require_kernel", lambda: None)
+    monkeypatch.setattr("agentgym.sandbox.process.cgroups.make", lambda limits: group)
+    found = ProcessSandbox(SMALL, checked=False)
+    interpreter.find(None, everybody=os.getuid() == 0)  # looked for once, by a process of its own
+    monkeypatch.setattr("agentgym.sandbox.process.subprocess.Popen", refuse)
+    with pytest.raises(SandboxUnavailableError, match="temporarily"):
+        found.launch(SMALL)
+    assert group.removed
 
 
 def test_shared_sandbox_is_one(sandbox: Sandbox) -> None:

@@ -226,3 +226,26 @@ def test_answers_are_json_that_the_standard_library_reads() -> None:
         assert len(json.loads(answer.content)["result"][0]) == 3
 
     run(test)
+
+
+class Poisoned(Recording):
+    """Breaks at one query."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(passages())
+        self.error = error
+
+    def _found(self, query: str, k: int) -> list[Hit]:
+        if query == "poison":
+            raise self.error
+        return super()._found(query, k)
+
+
+@pytest.mark.parametrize("error", [ValueError("no such word"), StopIteration()])
+def test_a_query_that_breaks_the_search_fails_alone(error: Exception) -> None:
+    async def test(client: httpx.AsyncClient, server: RetrievalServer) -> None:
+        asked = (client.post("/retrieve", json={"queries": [query]}) for query in ("number0", "poison", "number1"))
+        answers = await asyncio.wait_for(asyncio.gather(*asked), 60)
+        assert [answer.status_code for answer in answers] == [200, 500, 200]
+
+    run(test, Poisoned(error))

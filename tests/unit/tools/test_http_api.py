@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,6 +29,10 @@ class Handler(BaseHTTPRequestHandler):
         kind = self.path.split("?")[0].split("/")[1]
         if kind == "fine":
             self.reply(200, json.dumps({"path": self.path}).encode())
+        elif kind == "cookie":
+            self.reply(200, json.dumps(self.headers.get("cookie")).encode(), **{"set-cookie": "user=ada"})
+        elif kind == "port":
+            self.reply(200, str(self.client_address[1]).encode())
         elif kind == "text":
             self.reply(200, b"plain", "text/plain")
         elif kind == "missing":
@@ -141,6 +146,36 @@ def test_redirects_stay_with_allowed_hosts(server):
     away = ask(server, "/away")
     assert (away.code, "198.51.100.1" in away.error) == ("E_TOOL", True)
     assert "in circles" in ask(server, "/round").error
+
+
+def tool_at(server, path):
+    box = Toolbox([http_tool(SPEC, f"http://127.0.0.1:{server.server_port}{path}")])
+    return lambda: asyncio.run(box.run(ToolCall("city", {"name": "Oslo"}, "c1"), ToolContext())).data
+
+
+def test_a_cookie_of_one_episode_does_not_reach_the_next(server):
+    asked = tool_at(server, "/cookie")
+    assert [asked(), asked()] == [None, None]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # from Python 3.12 on, where there are threads
+def test_a_fork_of_the_process_has_connections_of_its_own(server):
+    port = tool_at(server, "/port")
+    first = port()
+    assert port() == first, "the connection is kept"
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            os.write(writing, str(port()).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    theirs = os.read(reading, 10)
+    os.close(reading)
+    os.close(writing)
+    assert theirs not in (b"", str(first).encode())
+    assert port() == first
 
 
 def test_an_unreachable_service_abstains():

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import gc
-import os
+import json
 import socket
 import subprocess
 import sys
@@ -19,10 +19,13 @@ from hypothesis import strategies as st
 
 pytest.importorskip("mcp")
 
+from mcp.shared.exceptions import MCPError
+
 from agentgym.dialects import ChatDialect, JsonDialect, TagsDialect
 from agentgym.errors import ConfigError, ServiceError
 from agentgym.tools import Toolbox, ToolContext
-from agentgym.tools.mcp import mcp_tools, spec_of
+from agentgym.tools.mcp import mcp_tools, result_of, spec_of
+from agentgym.tools.mcp_connection import McpConnection, _Life
 from agentgym.tools.validate import ArgumentsError, validate
 from agentgym.toolspec import about, example_arguments, signature
 from agentgym.types import ToolCall
@@ -160,17 +163,115 @@ def test_a_server_that_cannot_be_used_is_refused_at_once():
         tools("good", only=["ad"])
 
 
+def servers(mode):
+    """The command lines of the servers of one kind that run below this process, whichever thread started them."""
+    pids = " ".join(path.read_text() for path in Path("/proc/self/task").glob("*/children")).split()
+    names = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids if Path(f"/proc/{pid}/cmdline").exists()]
+    return [name for name in names if f"mcp_servers.py\0{mode}\0".encode() in name]
+
+
 def test_no_server_stays():
     gc.collect()
     found = tools("good")
+    assert servers("good")
     from agentgym.tools import mcp_connection
 
     for connection in list(mcp_connection._OPEN):
         connection.close()
     del found
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    names = [Path(f"/proc/{pid}/cmdline").read_text() for pid in children if Path(f"/proc/{pid}/cmdline").exists()]
-    assert not [name for name in names if "mcp_servers.py\0good\0" in name or "mcp_servers.py\0hangs" in name]
+    for mode in ("good", "hangs", "mute"):
+        assert not servers(mode)
+
+
+def test_a_server_that_does_not_greet_is_ended():
+    with pytest.raises(ServiceError, match="no greeting within 1 s"):
+        tools("mute", timeout_s=1)
+    assert not servers("mute")
+
+
+def test_a_call_that_is_given_up_leaves_the_starting_server_to_the_next():
+    connection = McpConnection([sys.executable, SERVERS, "picky"], timeout_s=60, max_restarts=0)
+
+    async def given_up_and_again():
+        first = asyncio.ensure_future(connection.call("work", {"x": "now"}))
+        while not connection.starts:
+            await asyncio.sleep(0.001)
+        first.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await first
+        return await connection.call("work", {"x": "now"})
+
+    assert result_of(asyncio.run(given_up_and_again())) == "fine"
+    assert len(servers("picky")) == connection.starts == 1
+    connection.close()
+    assert not servers("picky")
+
+
+@pytest.mark.parametrize(("code", "lives"), [(-32601, True), (-32603, True), (-32000, False), (-32600, False)])
+def test_a_server_that_knows_the_session_no_more_counts_as_gone(code, lives):
+    class Client:
+        async def list_tools(self):
+            raise MCPError(code, "no")
+
+    async def asked():
+        life = _Life(McpConnection(["x"]))
+        life.client = Client()
+        return await life.answers()
+
+    assert asyncio.run(asked()) is lives
+
+
+class Forgetful(BaseHTTPRequestHandler):
+    """A server with sessions, which forgets each at the second call of its tool."""
+
+    protocol_version = "HTTP/1.1"
+    sessions: dict = {}  # noqa: RUF012
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))))
+        session, method = self.headers.get("mcp-session-id", ""), asked.get("method")
+        if method == "initialize":
+            session = f"s{len(self.sessions)}"
+            self.sessions[session] = 0
+            result = {"protocolVersion": asked["params"]["protocolVersion"], "capabilities": {"tools": {}}, "serverInfo": {"name": "f", "version": "0"}}
+        elif method == "tools/list":
+            result = {"tools": [{"name": "work", "inputSchema": {"type": "object", "properties": {}}}]}
+        else:
+            result = {"content": [{"type": "text", "text": "fine"}]}
+        if method == "tools/call":
+            self.sessions[session] += 1
+        body = {"jsonrpc": "2.0", "id": asked.get("id"), "result": result}
+        if self.sessions.get(session, 2) > 1:
+            body = {"jsonrpc": "2.0", "id": asked.get("id"), "error": {"code": -32600, "message": "Session not found"}}
+        content = json.dumps(body).encode() if "id" in asked else b""
+        self.send_response(404 if "error" in body else 200 if content else 202)
+        self.send_header("content-type", "application/json")
+        self.send_header("mcp-session-id", session)
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def do_GET(self):
+        self.send_response(405)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def do_DELETE(self):
+        self.do_GET()
+
+    def log_message(self, *args):
+        """Stay silent."""
+
+
+def test_a_session_that_the_server_forgot_is_opened_anew(monkeypatch):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with serving(Forgetful) as port:
+        box = Toolbox(mcp_tools(url=f"http://127.0.0.1:{port}/mcp", timeout_s=20, protocol="legacy", max_restarts=1))
+        assert ask(box, "work").data == "fine"
+        with pytest.raises(ServiceError, match="Session not found"):
+            ask(box, "work")
+        assert ask(box, "work").data == "fine"
 
 
 class Flood(BaseHTTPRequestHandler):
@@ -193,7 +294,7 @@ class Flood(BaseHTTPRequestHandler):
         """Stay silent."""
 
 
-class FloodServer(ThreadingHTTPServer):
+class LoopbackServer(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
@@ -201,17 +302,22 @@ class FloodServer(ThreadingHTTPServer):
         """A client that hangs up is what this is about."""
 
 
+@contextlib.contextmanager
+def serving(handler):
+    with LoopbackServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
 @pytest.mark.parametrize("path", ["/json", "/events"])
 def test_a_hundred_megabytes_over_http_are_not_taken(path, monkeypatch):
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
-    with FloodServer(("127.0.0.1", 0), Flood) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
-        with pytest.raises(ServiceError):
-            mcp_tools(url=f"http://127.0.0.1:{server.server_port}{path}", timeout_s=20, max_message_bytes=100_000)
-        server.shutdown()
-        thread.join()
+    with serving(Flood) as port, pytest.raises(ServiceError):
+        mcp_tools(url=f"http://127.0.0.1:{port}{path}", timeout_s=20, max_message_bytes=100_000)
 
 
 # ---- schemas from outside

@@ -3,14 +3,15 @@
 import asyncio
 import gc
 import os
+import threading
 from pathlib import Path
 
 import pytest
 import tool_functions as theirs
 
-from agentgym.errors import RegistrationError
+from agentgym.errors import RegistrationError, ServiceError
 from agentgym.seeding import stream
-from agentgym.tools import Toolbox, ToolContext, tool
+from agentgym.tools import Toolbox, ToolContext, own_process, tool
 from agentgym.tools.own_process import isolated
 from agentgym.types import ToolCall
 
@@ -24,7 +25,7 @@ def run(box, name, arguments, ctx=None):
 
 def children() -> int:
     gc.collect()
-    return len(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+    return sum(len(path.read_text().split()) for path in Path("/proc/self/task").glob("*/children"))
 
 
 def test_it_does_what_the_function_does_in_place():
@@ -70,6 +71,75 @@ def test_no_process_stays():
         run(Toolbox([item]), "misbehave", {"how": how})
     del item
     assert children() == before
+
+
+def test_what_a_function_breaks_is_told_as_in_place():
+    for how in ("raise", "refuse", "exit", "set", "nan"):
+        results = [run(Toolbox([item]), "misbehave", {"how": how})[0] for item in (theirs.misbehave, isolated(theirs.misbehave))]
+        assert results[0].error == results[1].error, how
+
+
+def test_a_fault_of_a_service_stays_one():
+    with pytest.raises(ServiceError, match="the shop is closed"):
+        run(Toolbox([isolated(theirs.misbehave)]), "misbehave", {"how": "service"})
+
+
+def test_a_limit_that_passes_as_the_reply_comes_ends_no_later_call(monkeypatch):
+    item = isolated(theirs.misbehave, timeout_s=1.5)
+    box, exchange, signal_child = Toolbox([item]), own_process._exchange, own_process._signal
+    assert run(box, "misbehave", {"how": "well"})[0].data == "fine"
+    passed, serving = threading.Event(), threading.Event()
+
+    def reply_at_the_limit(child, question):
+        reply = exchange(child, question)
+        assert passed.wait(60)
+        return reply
+
+    def serve_first(child):
+        passed.set()
+        serving.wait(0.5)  # whoever would be served by this child meanwhile
+        signal_child(child)
+
+    def served(child, question):
+        serving.set()
+        return exchange(child, question)
+
+    monkeypatch.setattr(own_process, "_signal", serve_first)
+    monkeypatch.setattr(own_process, "_exchange", reply_at_the_limit)
+    assert run(box, "misbehave", {"how": "well"})[0].data == "fine", "the reply was there"
+    monkeypatch.setattr(own_process, "_exchange", served)
+    later = run(box, "misbehave", {"how": "well"})[0]
+    assert later.data == "fine", later.error
+
+
+def test_the_start_of_a_process_does_not_count_as_the_calls_time(monkeypatch):
+    monkeypatch.setattr(own_process, "_CHILD", f"import time; time.sleep(1.7); {own_process._CHILD}")
+    assert run(Toolbox([isolated(theirs.misbehave, timeout_s=1.5)]), "misbehave", {"how": "well"})[0].data == "fine"
+
+
+def test_a_process_that_cannot_start_is_no_fault_of_the_policy(monkeypatch):
+    monkeypatch.setattr(own_process, "place_of", lambda fn: "no_such_module:add")
+    with pytest.raises(ServiceError, match=r"cannot start: .*no_such_module"):
+        run(Toolbox([isolated(theirs.add)]), "add", {"item": "tea"})
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # from Python 3.12 on, where there are threads
+def test_a_fork_of_the_process_starts_children_of_its_own():
+    item = isolated(theirs.misbehave)
+    assert run(Toolbox([item]), "misbehave", {"how": "well"})[0].data == "fine"
+    (pool,) = (cell.cell_contents for cell in item.fn.__closure__ if isinstance(cell.cell_contents, own_process._Pool))
+    (child,) = pool._free
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            code = 0 if run(Toolbox([item]), "misbehave", {"how": "well"})[0].data == "fine" and pool._free != [child] else 2
+            pool.close()
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert run(Toolbox([item]), "misbehave", {"how": "well"})[0].data == "fine"
+    assert pool._free == [child], "the fork left the parent's child alone"
 
 
 def test_a_function_that_no_other_process_finds_is_refused():

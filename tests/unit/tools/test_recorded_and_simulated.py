@@ -142,6 +142,14 @@ def test_a_model_that_is_down_abstains(server):
         call(Toolbox([imitation(server)]), city="Oslo")
 
 
+def test_answers_that_cannot_be_kept_are_no_fault_of_the_policy(server, tmp_path):
+    server.default = srv.say(GOOD)
+    box = Toolbox([imitation(server, answers=SimulatedAnswers(tmp_path / "world.sqlite"))])
+    (tmp_path / "world.sqlite").write_bytes(b"something else" * 100)
+    with pytest.raises(ServiceError, match=r"world\.sqlite: .*cannot be kept"):
+        call(box, city="Oslo")
+
+
 def test_answers_are_kept_in_a_file(server, tmp_path):
     server.default = srv.say(GOOD)
     path = tmp_path / "world.sqlite"

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import gc
 import threading
 from typing import Any
 
@@ -12,6 +13,7 @@ from agentgym.errors import RegistrationError, ServiceError, ToolError
 from agentgym.seeding import stream
 from agentgym.task import Limits
 from agentgym.tools import Tool, Toolbox, ToolContext, ToolOutput, tool
+from agentgym.tools.services import EpisodeServices
 from agentgym.types import DocRef, Passage, ToolCall, ToolResult
 
 
@@ -230,6 +232,74 @@ def test_a_late_async_tool_is_cancelled():
     toolbox = box(slow)
     assert run(toolbox, "slow").code == "E_TIMEOUT"
     assert (cancelled, toolbox.abandoned) == ([True], 1)
+
+
+@pytest.mark.parametrize("timeout_s", [None, 20])
+def test_a_cancellation_of_the_tools_own_making_is_its_failure(timeout_s):
+    @tool(timeout_s=timeout_s)
+    async def gives_up() -> None:
+        inner = asyncio.ensure_future(asyncio.sleep(20))
+        inner.cancel()
+        await inner
+
+    result = run(box(gives_up), "gives_up")
+    assert (result.code, result.error) == ("E_TOOL", "gives_up failed: CancelledError")
+
+
+def test_a_call_that_is_given_up_ends_quietly():
+    logged = []
+
+    @tool(timeout_s=20)
+    async def stubborn() -> None:
+        try:
+            await asyncio.sleep(20)
+        except asyncio.CancelledError:
+            raise ValueError("too late") from None
+
+    async def given_up():
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context["message"]))
+        call = asyncio.ensure_future(box(stubborn).run(ToolCall("stubborn", {}, "c7"), ToolContext()))
+        await asyncio.sleep(0.01)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await asyncio.sleep(0)
+        gc.collect()
+
+    asyncio.run(given_up())
+    assert logged == []
+
+
+def test_an_episode_ends_although_something_is_still_being_opened():
+    class Resource:
+        closed = False
+
+        def close(self):
+            self.closed = True
+
+    services, resource, go, failed = EpisodeServices(), Resource(), threading.Event(), []
+
+    def make():
+        assert go.wait(60)
+        return resource
+
+    def call():
+        try:
+            services.opened("slow", make)
+        except ServiceError as error:
+            failed.append(str(error))
+
+    opening = threading.Thread(target=call)
+    opening.start()
+    ending = threading.Thread(target=services.close)
+    ending.start()
+    ending.join(20)
+    held_up = ending.is_alive()
+    go.set()
+    opening.join(60)
+    assert not held_up, "whoever ends an episode runs the loop of all others"
+    assert (resource.closed, failed) == (True, ["slow: the episode ended while it was opened"])
+    assert services.opened("slow", lambda: 3) == 3, "it may be opened again"
 
 
 def test_timely_tools_with_a_limit_commit():
