@@ -73,7 +73,7 @@ class EvalResult:
     measures: dict[str, Measure]
     pass_at: dict[int, Measure]
     by_kind: dict[str, dict[str, float]]
-    """Success, recall, turns and number of tasks per question kind; "none" for tasks without one, "all" if none has."""
+    """Success, recall, turns and number of tasks per kind; "none" for tasks without one, "all" if none has."""
     per_task: dict[str, dict[str, float]]
     """Each task's means, for paired comparison."""
     faults: dict[str, int]
@@ -290,7 +290,7 @@ def measures_of(trajectory: Trajectory) -> dict[str, float]:
         "invalid": sum(bool(t.error_code or any(r.code for r in t.results)) for t in trajectory.turns) / n_turns,
         "answered": float(trajectory.end_reason == "answered"),
     }
-    if gold.get("answers"):
+    if gold.get("answers") and not gold.get("communicate"):  # a reply in sentences is no answer
         found |= answer_scores(trajectory.answer, gold["answers"])
     if gold.get("doc_ids"):
         found["recall"] = len(shown & set(gold["doc_ids"])) / len(set(gold["doc_ids"]))

@@ -176,6 +176,7 @@ def charts(series: Series) -> list[dict[str, JSON]]:
         if not lines:
             continue
         body: dict[str, JSON] = {"section": chart.section, "title": chart.title, "note": chart.note, "unit": chart.unit}
+        body["named"] = any(metric.endswith("/") for _, metric, _ in chart.lines)
         body["lines"] = [list(line) for line in lines]
         if chart.band and lines[0][0] == "evaluation" and all(b in series["evaluation"]["y"] for b in chart.band):
             body["band"] = list(chart.band)

@@ -92,7 +92,7 @@ def _interval(measure: Measure) -> str:
 
 
 def evaluation_table(result: EvalResult, title: str) -> str:
-    """Return the measures with 95 % intervals, pass@k, and success by question kind."""
+    """Return the measures with 95 % intervals, pass@k, and success by kind of task."""
     heading_line = Text(f"{title} · {result.n_tasks} tasks, {result.n_episodes} episodes", style="italic")
     table = Table()
     for heading, justify in (("measure", "left"), ("mean", "right"), ("95 % interval", "right"), ("tasks", "right")):
@@ -104,7 +104,7 @@ def evaluation_table(result: EvalResult, title: str) -> str:
     for k, measure in result.pass_at.items():
         if k > 1:
             table.add_row(f"pass@{k}", f"{measure.mean:.3f}", _interval(measure), str(measure.n))
-    kinds = Table(title="by kind of question", title_justify="left")
+    kinds = Table(title="by kind of task", title_justify="left")
     for heading in ("kind", "tasks", "success", "recall", "turns"):
         kinds.add_column(heading, justify="left" if heading == "kind" else "right")
     for kind, row in result.by_kind.items():

@@ -93,7 +93,10 @@ function lineNodes(line, s) {
   const nodes = [];
   if (line.mean) nodes.push(svg("path", {d: pathOf(line.x, line.values, s), class: "line raw", ...paint}));
   nodes.push(svg("path", {d: pathOf(line.x, line.mean || line.values, s), class: `line${dashed}`, ...paint}));
-  if (line.sparse) line.values.forEach((v, i) => v != null && nodes.push(svg("circle", {cx: s.X(line.x[i]), cy: s.Y(v), r: 3, class: "dot", ...paint})));
+  const alone = i => line.values[i - 1] == null && line.values[i + 1] == null; // no stretch of the path shows it
+  line.values.forEach((v, i) => {
+    if (v != null && (line.sparse || alone(i))) nodes.push(svg("circle", {cx: s.X(line.x[i]), cy: s.Y(v), r: line.sparse ? 3 : 2, class: "dot", ...paint}));
+  });
   return nodes;
 }
 
@@ -142,7 +145,7 @@ function drawChart(spec) {
   new ResizeObserver(redraw).observe(plot);
   const card = el("article", {class: "card chart"},
     el("header", {}, el("h4", {text: spec.title}), el("button", {type: "button", title: "large or small", "aria-label": `${spec.title}: large or small`, text: "⤢", onclick: () => card.classList.toggle("full")})),
-    legend(lines, redraw), plot, tip, el("p", {text: spec.note}));
+    legend(lines, redraw, spec.named), plot, tip, el("p", {text: spec.note}));
   return card;
 }
 
@@ -152,8 +155,8 @@ function nearest(line, wanted) {
   return best;
 }
 
-function legend(lines, redraw) {
-  if (lines.length === 1 && !lines[0].label.includes("task")) return el("div", {class: "legend"});
+function legend(lines, redraw, named) {
+  if (lines.length === 1 && !named && !lines[0].label.includes("task")) return el("div", {class: "legend"});
   return el("div", {class: "legend"}, ...lines.map(line => {
     const button = el("button", {type: "button", "aria-pressed": "true", title: "show or hide", "--c": colour(line.index)}, el("i"), line.label);
     button.addEventListener("click", () => {

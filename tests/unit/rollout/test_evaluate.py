@@ -59,6 +59,9 @@ def test_measures_are_means_over_tasks_of_means_over_samples(pool, policy):
     row = groups[0].trajectories[0]
     bare = measures_of(replace(row, gold=None))
     assert set(bare) == {"success", "reward", "turns", "calls", "invalid", "answered"}
+    told = measures_of(replace(row, gold={"answers": [{"text": "7"}], "communicate": [{"text": "7"}]}))
+    assert set(told) == set(bare), "a reply that must tell something is no short answer"
+    assert "em" in measures_of(replace(row, gold={"answers": [{"text": "7"}]}))
 
 
 def test_a_result_is_plain_json_whatever_the_tasks_are_called(pool, policy):
