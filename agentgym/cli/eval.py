@@ -17,6 +17,7 @@ from agentgym.cli.options import (
     existing_path,
     judge_config,
     make_policy,
+    sampling_config,
 )
 from agentgym.cli.parser import whole_number
 from agentgym.errors import ConfigError
@@ -44,7 +45,6 @@ def run(args: argparse.Namespace) -> int:
     from agentgym.rollout import (
         EnvPool,
         EvalConfig,
-        SamplingConfig,
         compare,
         earlier_result,
         evaluate,
@@ -64,8 +64,7 @@ def run(args: argparse.Namespace) -> int:
     tasks = pool.first.tasks()[: args.limit] if args.limit else pool.first.tasks()
     refuse_unscorable(pool.first, tasks)
     policy = make_policy(args.policy, args.policy_arg)
-    sampling = SamplingConfig(args.temperature, args.max_tokens, oracle_noise=args.noise)
-    config = EvalConfig(args.samples, args.seed, args.concurrency, sampling)
+    config = EvalConfig(args.samples, args.seed, args.concurrency, sampling_config(args, policy))
     judging = judge_config(args)
     services = _services(pool.first.suite, policy, judging, tasks)
     settings = {"env": args.env, "env_kwargs": kwargs, "policy": args.policy, "policy_args": args.policy_arg}

@@ -77,6 +77,20 @@ def add_policy_arguments(parser: argparse.ArgumentParser, default: str | None = 
     parser.add_argument("--max-tokens", type=whole_number(1), default=256, help="longest completion of one turn in tokens (default: %(default)s)")
 
 
+def sampling_config(args: argparse.Namespace, policy: Any) -> Any:
+    """Return the SamplingConfig of --temperature, --max-tokens and --noise.
+
+    Raises:
+        ConfigError: a value that is not allowed, or noise for a policy that does not play the environment's solution.
+    """
+    from agentgym.rollout import SamplingConfig
+
+    config = SamplingConfig(args.temperature, args.max_tokens, oracle_noise=args.noise)
+    if args.noise and not policy.privileged:
+        raise ConfigError(f"--noise {args.noise:g}: the policy {args.policy} makes mistakes of its own; noise is for scripted, which knows the solution")
+    return config
+
+
 def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the choice of a judge."""
     parser.add_argument("--judge", help="who decides what the reward leaves to a judge, e.g. endpoint")

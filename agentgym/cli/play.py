@@ -3,7 +3,14 @@
 import argparse
 import sys
 
-from agentgym.cli.options import add_env_arguments, add_policy_arguments, check_env_id, env_kwargs, make_policy
+from agentgym.cli.options import (
+    add_env_arguments,
+    add_policy_arguments,
+    check_env_id,
+    env_kwargs,
+    make_policy,
+    sampling_config,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run one episode and print it."""
-    from agentgym.rollout import EnvPool, SamplingConfig, run_groups
+    from agentgym.rollout import EnvPool, run_groups
     from agentgym.rollout.record import to_line, without_gold
     from agentgym.seeding import stream
     from agentgym.view import episode_text
@@ -26,8 +33,8 @@ def run(args: argparse.Namespace) -> int:
     source, split = pool.first.source, pool.first.split
     task = source.by_id(args.task) if args.task else source.sample(split, stream(args.seed, "play"))
     pool.first.check_task(task)
-    sampling = SamplingConfig(args.temperature, args.max_tokens, oracle_noise=args.noise)
     policy = make_policy(args.policy, args.policy_arg)
+    sampling = sampling_config(args, policy)
     (group,) = run_groups(pool, policy, [task], group_size=1, key=(args.seed, 0), sampling=sampling)
     record = group.trajectories[0]
     sys.stdout.write(to_line(without_gold(record)) + "\n" if args.json else episode_text(record))

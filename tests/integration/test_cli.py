@@ -229,10 +229,10 @@ def test_a_stopped_evaluation_resumes_to_the_same_result(unbroken: Path, tmp_pat
 @pytest.mark.parametrize(
     ("change", "name"),
     [(("--noise", "0.5"), "--noise 0.6, this one has 0.5"), (("--seed", "1"), "--seed"), (("--samples", "2"), "--samples"),
-     (("--policy", "random"), '--policy "scripted"'), (("--dialect", "json"), "--dialect not set, this one has \"json\""),
+     (("--policy", "random", "--noise", "0"), '--policy "scripted"'), (("--dialect", "json"), "--dialect not set, this one has \"json\""),
      (("--env-arg", "k=2"), "--env-arg k not set")],
 )  # fmt: skip
-def test_other_settings_are_refused(unbroken: Path, change: tuple[str, str], name: str, capsys: Any) -> None:
+def test_other_settings_are_refused(unbroken: Path, change: tuple[str, ...], name: str, capsys: Any) -> None:
     before = _lines(unbroken)
     code, _, errors = call(capsys, *EVAL, *change, "--out", unbroken, "--quiet")
     assert code == 2
@@ -418,6 +418,7 @@ MISTAKES: list[tuple[Sequence[str], str]] = [
     (["play", ENV, "--tasks", "questions.jsonl", "--index", "passages.jsonl", "--task", "q9"], "task 'q9' is not in question file questions.jsonl"),
     (["eval", ENV, "--env-arg", "retriever=bm52"], "did you mean 'bm25'"),
     (["eval", ENV, "--noise", "1.5"], "oracle_noise is 1.5; allowed: 0 to 1"),
+    (["play", ENV, "--policy", "random", "--noise", ".5"], "noise is for scripted"),
     (["eval", "--compare", "broken", "broken"], "result.json: no such file"),
     (["eval", ENV, "--compare", "broken"], "result.json: no such file"),
     (["eval", ENV, "--compare", "no_json.jsonl"], "no_json.jsonl"),
