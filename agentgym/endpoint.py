@@ -8,6 +8,7 @@ import asyncio
 import email.utils
 import json
 import os
+import re
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
@@ -24,6 +25,8 @@ from agentgym.types import JSON
 T = TypeVar("T")
 _RETRIED = frozenset({408, 425, 429})
 _REFUSED = frozenset({400, 413, 422})
+_TOO_LONG = re.compile(r"context.?(length|size|window)|maximum model length|(prompt|input|request)s?\b.{0,30}too (long|large)|max_new_tokens", re.IGNORECASE)
+"""How the usual services (OpenAI, vLLM, SGLang, llama.cpp, TGI) say that a request does not fit into the context."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,10 @@ class _RetryableError(Exception):
 
 class RefusedError(ServiceError):
     """Raised where the service refuses what this one request says (too long, filtered); it may well take another."""
+
+
+class ContextError(RefusedError):
+    """Raised where a request is longer than the model's context."""
 
 
 class Endpoint:
@@ -213,7 +220,7 @@ class Endpoint:
         if status in _RETRIED or status >= 500:
             raise _RetryableError(f"HTTP {status}: {head}", _retry_after(response.headers.get("retry-after", "")))
         if not 200 <= status < 300:
-            kind = RefusedError if status in _REFUSED else ServiceError
+            kind = ServiceError if status not in _REFUSED else ContextError if _TOO_LONG.search(head) else RefusedError
             raise kind(f"{_public(url)}: HTTP {status}: {head}{self._advice(status)}")
         try:
             return response.json()

@@ -135,7 +135,8 @@ class Completion:
     """The sampled ids, stop tokens included; empty for policies without tokens."""
     logprobs: tuple[float, ...] = ()
     """Natural log-probabilities of `token_ids` under the sampling distribution."""
-    finish_reason: Literal["stop", "length", "error"] = "stop"
+    finish_reason: Literal["stop", "length", "context", "error"] = "stop"
+    """"context": the conversation leaves no room for a completion; "error": the service failed."""
     policy_version: int = 0
     entropies: tuple[float, ...] = ()
     """Optional entropies of the sampling distribution in nats, one per token."""

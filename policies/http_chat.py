@@ -11,7 +11,7 @@ from typing import Any
 
 from agentgym.dialects import ChatDialect
 from agentgym.dialects.chat import declared
-from agentgym.endpoint import ChatAnswer, Endpoint, EndpointConfig
+from agentgym.endpoint import ChatAnswer, ContextError, Endpoint, EndpointConfig
 from agentgym.errors import AgentGymError
 from agentgym.rollout.policy import Request
 from agentgym.seeding import key_int
@@ -58,7 +58,10 @@ class HttpChatPolicy:
         self.max_stop = max_stop
 
     async def act(self, requests: Sequence[Request]) -> list[Completion]:
-        """Return one completion per request, in order; a row whose service failed has finish_reason "error"."""
+        """Return one completion per request, in order; a row whose service failed has finish_reason "error".
+
+        A conversation that has grown too long for the model has "context": it ends the episode as a limit does.
+        """
         return list(await asyncio.gather(*(self._complete(request) for request in requests)))
 
     def release(self, episodes: Iterable[str]) -> None:
@@ -77,6 +80,9 @@ class HttpChatPolicy:
                 seed=key_int(*request.key, "seed", bits=31) if self.send_seed else None,
                 **tools,
             )
+        except ContextError as failure:
+            grown = any(message.role == "assistant" for message in request.messages)  # else not by the policy's making
+            return Completion("", finish_reason="context" if grown else "error", error=str(failure))
         except (AgentGymError, OSError) as failure:
             return Completion("", finish_reason="error", error=str(failure))
         if answer.finish_reason == "content_filter":

@@ -107,6 +107,9 @@ async def run_episode(
                 break
             completion = await batcher.act(request)
             version = completion.policy_version
+            if completion.finish_reason == "context":
+                env.end("max_tokens")
+                break
             if completion.finish_reason == "error":
                 env.end("service_error", completion.error)
                 break

@@ -43,7 +43,7 @@ class Policy(Protocol):
     async def act(self, requests: Sequence[Request]) -> list[Completion]:
         """Return one completion per request, in order; never raises for one bad row.
 
-        A row whose service failed has finish_reason "error".
+        A row whose service failed has finish_reason "error", one for which the context has no room left "context".
         """
         ...
 

@@ -15,7 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from agentgym.endpoint import Endpoint, EndpointConfig
+from agentgym.endpoint import ContextError, Endpoint, EndpointConfig
 from agentgym.errors import ConfigError, DataError, ServiceError, ToolError
 from agentgym.tools.tool import CONTEXT, Tool, ToolContext
 from agentgym.tools.validate import ArgumentsError, validate
@@ -95,7 +95,10 @@ class _Simulator:
         problem = ""
         for attempt in range(_TRIES):
             said = [*messages, {"role": "user", "content": f"That cannot be used: {problem}. Once more."}] if problem else messages
-            reply = await self.endpoint.chat(said, key=(key, attempt), temperature=self.temperature)
+            try:
+                reply = await self.endpoint.chat(said, key=(key, attempt), temperature=self.temperature)
+            except ContextError:
+                raise ToolError("the call, with those before it, is too long") from None
             try:
                 return self.answers.keep(key, _read(reply.text, result))
             except ValueError as error:

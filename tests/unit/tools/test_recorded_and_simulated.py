@@ -142,6 +142,12 @@ def test_a_model_that_is_down_abstains(server):
         call(Toolbox([imitation(server)]), city="Oslo")
 
 
+def test_a_call_that_is_too_long_for_the_model_is_the_policys_fault(server):
+    server.default = srv.raw(b"This model's maximum context length is 64 tokens.", status=400)
+    result = call(Toolbox([imitation(server)]), city="Oslo")
+    assert (result.code, "too long" in result.error) == ("E_TOOL", True)
+
+
 def test_answers_that_cannot_be_kept_are_no_fault_of_the_policy(server, tmp_path):
     server.default = srv.say(GOOD)
     box = Toolbox([imitation(server, answers=SimulatedAnswers(tmp_path / "world.sqlite"))])
