@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, BinaryIO
@@ -70,14 +71,52 @@ def isolated(item: Tool, *, timeout_s: float = 10.0, memory_mb: int = 0) -> Tool
     return Tool(item.spec, call, context=(CONTEXT,), slow=True)
 
 
+class _Idle:
+    """Children of one tool that wait for work; in a fork of the process they are the parent's."""
+
+    def __init__(self) -> None:
+        self.children: list[subprocess.Popen[bytes]] = []
+        self._pid, self._lock = os.getpid(), threading.Lock()
+
+    def take(self) -> "subprocess.Popen[bytes] | None":
+        """Return a child that lives, or None."""
+        with self._lock:
+            self._disown()
+            while self.children:
+                child = self.children.pop()
+                if child.poll() is None:
+                    return child
+                _kill(child)
+        return None
+
+    def give(self, child: "subprocess.Popen[bytes]") -> None:
+        """Take back a child that is done."""
+        with self._lock:
+            self.children.append(child)
+
+    def end(self) -> None:
+        """End the children."""
+        with self._lock:
+            self._disown()
+            while self.children:
+                _kill(self.children.pop())
+
+    def _disown(self) -> None:
+        """In a fork, let go of the parent's children without killing anything."""
+        if self._pid != os.getpid():
+            for child in self.children:
+                child.returncode = 0
+            self.children, self._pid = [], os.getpid()
+
+
 class _Pool:
-    """Children of one tool that wait for work."""
+    """Starts children of one tool, and ends them when the tool is gone."""
 
     def __init__(self, place: str, timeout_s: float, memory_mb: int) -> None:
         self.place, self.timeout_s, self.memory_mb = place, timeout_s, memory_mb
-        self._free: list[subprocess.Popen[bytes]] = []
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
+        self.idle = _Idle()
+        # Not __del__: of a cycle that is collected the children might be finalised first, alive and with open pipes.
+        weakref.finalize(self, self.idle.end)
 
     def __reduce__(self) -> Any:
         """Another process starts children of its own."""
@@ -103,18 +142,12 @@ class _Pool:
         if late.is_set():  # the reply was there first, but the child is dead
             _kill(child)
             return reply
-        with self._lock:
-            self._free.append(child)
+        self.idle.give(child)
         return reply
 
     def _take(self) -> subprocess.Popen[bytes]:
-        with self._lock:
-            self._disown()
-            while self._free:
-                child = self._free.pop()
-                if child.poll() is None:
-                    return child
-                _kill(child)
+        if (waiting := self.idle.take()) is not None:
+            return waiting
         try:
             child = subprocess.Popen(
                 [sys.executable, "-c", _CHILD, self.place, str(self.memory_mb), *sys.path],
@@ -135,23 +168,6 @@ class _Pool:
             _kill(child)
             raise ServiceError(f"isolated tool {self.place}: its process cannot start: {problem}")
         return child
-
-    def _disown(self) -> None:
-        """In a fork of the process: the children are the parent's; let go of them without killing anything."""
-        if self._pid != os.getpid():
-            for child in self._free:
-                child.returncode = 0
-            self._free, self._pid = [], os.getpid()
-
-    def close(self) -> None:
-        """End the children that wait."""
-        with self._lock:
-            self._disown()
-            while self._free:
-                _kill(self._free.pop())
-
-    def __del__(self) -> None:
-        self.close()
 
 
 @contextlib.contextmanager
