@@ -113,7 +113,7 @@ def test_an_export_of_nothing_says_so(folder: Path, tmp_path: Path, capsys: pyte
     assert (code, out, errors) == (0, "", "warning: nothing was exported: no episode succeeded\n")
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full, the disk that is always full")
 def test_a_full_disk_says_what_to_do(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     with Path("/dev/full").open("w", encoding="utf-8", buffering=1) as full:
         monkeypatch.setattr("sys.stdout", full)
